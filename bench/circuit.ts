@@ -1,13 +1,15 @@
 /** What the circuit breaker costs an exchange and a dial: while nothing fails, while another destination fails, and when it refuses. Run: bin/node bench/circuit.ts */
+import type { DestinationConfig } from '../src/config/config.ts';
 import { CircuitBreaker, CircuitUse } from '../src/dial/circuit-breaker.ts';
 import type { DialTarget } from '../src/dial/dial.ts';
+import { makeDestination } from '../test/support/policy.ts';
 
 const ROUNDS = 5_000_000;
 const TERMS = { failures: 10, over: 0, pause: 1_000_000, longestPause: 1_000_000, statuses: [] };
 const ADDRESSES = ['10.40.0.1', '10.40.0.2'];
 
-function targetOf(destination: string): DialTarget {
-  return { host: `${destination}.partner.internal`, port: 443, tls: null, destination, circuit: { terms: TERMS, carries: 'https' } };
+function targetOf(of: DestinationConfig): DialTarget {
+  return { host: `${of.name}.partner.internal`, port: 443, tls: null, destination: of.name, circuit: { of, terms: TERMS, carries: 'https' } };
 }
 
 function measure(name: string, round: () => void): void {
@@ -18,8 +20,10 @@ function measure(name: string, round: () => void): void {
   process.stdout.write(`${name.padEnd(56)}${(((user + system) * 1000) / ROUNDS).toFixed(0).padStart(6)} ns\n`);
 }
 
-const [well, ill] = [targetOf('well'), targetOf('ill')];
+const [healthy, failing] = [makeDestination('well', [], { circuitBreaker: TERMS }), makeDestination('ill', [], { circuitBreaker: TERMS })];
+const [well, ill] = [targetOf(healthy), targetOf(failing)];
 const breaker = new CircuitBreaker({ onOpened: () => {}, onClosed: () => {} });
+breaker.adopt([healthy, failing]);
 
 function measureUse(when: string): void {
   const exchange = new CircuitUse(breaker, well);

@@ -2,14 +2,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from './config/config.ts';
 import { CircuitBreaker } from './dial/circuit-breaker.ts';
-import type { IsOurs } from './dial/connect.ts';
 import { CoolDowns } from './dial/cool-downs.ts';
-import type { DialHistory } from './dial/dial-history.ts';
 import { descriptorNeeds, Descriptors } from './descriptors.ts';
 import type { Dialler } from './dial/dial.ts';
-import type { Lookup } from './dial/lookup.ts';
-import type { PortBudget } from './dial/ports.ts';
-import { createNamedDialler, diallerTerms } from './dial/dialler.ts';
+import { createNamedDialler, diallerTerms, type NamedDiallerOptions } from './dial/dialler.ts';
 import { Fault } from './errors.ts';
 import { Overload, type OverloadProbes, type OverloadTerms } from './overload/overload.ts';
 import { type Authenticator, type AuthenticatorOptions, createAuthenticator } from './identity/authenticator.ts';
@@ -20,17 +16,7 @@ import type { Telemetry } from './telemetry/telemetry.ts';
 type Notices = Pick<Telemetry, 'notice'>;
 
 /** State that outlives the dialler of one configuration. */
-export interface DialParts {
-  /** Replaces the configured resolver; null: it is used. */
-  readonly lookup: Lookup | null;
-  readonly ports: PortBudget;
-  readonly coolDowns: CoolDowns;
-  readonly circuits: CircuitBreaker;
-  readonly history: DialHistory;
-  /** Whether a connection leads back to this proxy. */
-  readonly isOurs: IsOurs;
-  /** Whether there is a file descriptor for a connection, which is opened at once. */
-  readonly mayOpen: () => boolean;
+export interface DialParts extends Omit<NamedDiallerOptions, 'onStale'> {
   /** Called, in addition to the log, when an expired answer is used because the resolver fails. */
   readonly onStale: () => void;
 }
@@ -73,7 +59,7 @@ export function buildDialler(config: Config, parts: DialParts, telemetry: Notice
   });
 }
 
-/** Whether the dialler of one configuration, with its cached names, can be used for the other. */
+/** Whether the dialler of one configuration can be used for the other. */
 export function sharesDialler(config: Config, other: Config): boolean {
   return isDeepStrictEqual(diallerTerms(config), diallerTerms(other));
 }

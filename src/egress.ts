@@ -396,13 +396,11 @@ export class Egress {
     });
   }
 
-  /** The reload itself checks again which exchanges it may serve; the address is known only now. */
+  /** A pool that a reload has retired dials for those that wait in it as it always did: whether they may have the address is for the present terms to say. */
   async #openPooled(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
-    const terms = this.#options;
     const dialled = await this.#dial(destination, target, signal);
-    if (terms === this.#options) return dialled;
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
-    const why = present === undefined ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
+    const why = present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
     if (why === null) return dialled;
     dialled.circuit?.giveBack();
     dialled.socket.destroy();
@@ -452,8 +450,8 @@ function revocation({ message, remedy }: Fault, what = 'a reload withdrew the pe
   return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
 }
 
-function circuit({ circuitBreaker }: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
-  return circuitBreaker === null ? {} : { circuit: { terms: circuitBreaker, carries } };
+function circuit(of: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
+  return of.circuitBreaker === null ? {} : { circuit: { of, terms: of.circuitBreaker, carries } };
 }
 
 function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {

@@ -21,6 +21,7 @@ import { DialHistory } from './dial/dial-history.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
+import { KnownNames } from './dial/resolver.ts';
 import { Crowd } from './crowd.ts';
 import { Drain, type DrainClock } from './drain/drain.ts';
 import { describeForecast } from './drain/drain-view.ts';
@@ -195,7 +196,7 @@ class RunningService implements Service {
     this.#telemetry.watchCircuits(() => this.#circuits.counts());
     const staleNames = new StaleNames(clock);
     this.#history = new DialHistory(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: () => { staleNames.note(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: () => { staleNames.note(); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
@@ -330,7 +331,6 @@ class RunningService implements Service {
     const policy = this.#compile(config);
     const changes = compareDecisions(this.#ring.entries(), this.#egress.policy, policy, Date.now());
     if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);
-    // The resolver's cache survives a reload that does not change the resolver.
     const dialler = sharesDialler(config, this.#config) ? this.#egress.dialler : buildDialler(config, this.#dialParts, this.#telemetry);
     const before = this.#gateway;
     // Creating a router takes the most time, and prefixes seldom change.
@@ -383,7 +383,7 @@ class RunningService implements Service {
     const charge = (permit: Permit, record: AccessRecord): Fault | null => this.#egress.charge(permit, record, now);
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
-        request.recheck((permit, address) => (permit.holds(now) ? null : this.#egress.revoked(permit, address, now)));
+        request.recheck((permit, address) => (permit.holds(now) ? undefined : this.#egress.revoked(permit, address, now)));
         request.charge(charge);
       });
     }

@@ -4,12 +4,15 @@ import { connect, createServer } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { createConnectRequest } from '../src/dial/connect-request.ts';
+import { createDialler } from '../src/dial/dialler.ts';
 import { converse, type HopHandshake } from '../src/dial/handshake.ts';
 import { dnsLookup } from '../src/dial/lookup.ts';
 import { createResolver } from '../src/dial/resolver.ts';
 import { createSocks5 } from '../src/dial/socks5.ts';
 import { tryConnect } from '../src/dial/try-connect.ts';
 import { receiveFirstBytes } from '../src/listeners/first-bytes.ts';
+import { askListener } from '../src/self-test/ask-listener.ts';
+import { askEndpoint } from '../src/source-ip/ask-endpoint.ts';
 import { TimeLimit } from '../src/time-limit.ts';
 import { listen } from './support/listen.ts';
 
@@ -32,6 +35,11 @@ async function startElsewhere(t: Test, code: string, given: unknown): Promise<nu
 const ANSWERING = `require('node:net').createServer((socket) => {
   const answers = [...given];
   socket.on('error', () => {}).on('data', () => socket.write(answers.shift()));
+}).listen(0, '127.0.0.1', function () { parentPort.postMessage(this.address().port); });`;
+
+/** Answers what comes with this, after a moment. */
+const THINKING = `require('node:net').createServer((socket) => {
+  socket.on('error', () => {}).on('data', () => setTimeout(() => socket.end(given), 50));
 }).listen(0, '127.0.0.1', function () { parentPort.postMessage(this.address().port); });`;
 
 /** Answers every question for A. */
@@ -108,4 +116,23 @@ t.test('the first bytes of a client', async (t) => {
   client.on('end', () => { ended = true; }).resume();
   await once(client, 'close');
   t.ok(ended, 'it was not reset');
+});
+
+t.test('the endpoint that sees the source address', async (t) => {
+  const port = await startElsewhere(t, THINKING, 'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n34.123.45.67');
+  const names = { lookup: () => Promise.resolve({ addresses: [], ttl: null }), dns: { ttl: 0, staleFor: 0 }, timeout: 5_000 };
+  const dialler = createDialler({ resolver: createResolver(names), timeouts: { connect: 5_000, tls: 5_000 } });
+  const probe = { scheme: 'http', host: '127.0.0.1', port, path: '/', every: 60_000, timeout: 300, field: null, via: [], addresses: ['127.0.0.1/32'], tls: { ca: null, cert: null, key: null, serverName: null } } as const;
+  const seen = askEndpoint(probe, { dialler, isSelf: () => false, signal: never });
+  await new Promise((resolve) => setImmediate(resolve));
+  pause(1_600);
+  t.match(await seen, { address: '34.123.45.67' });
+});
+
+t.test('a request of the self-test', async (t) => {
+  const port = await startElsewhere(t, THINKING, 'HTTP/1.1 403 Egress denied\r\n\r\n{"code":"host-not-allowed"}');
+  const answered = askListener({ what: 'connect', host: '127.0.0.1', port, preface: '', serverName: null, request: 'CONNECT x.invalid:443 HTTP/1.1\r\n\r\n', asker: null, expected: [] }, ({ arrived }) => { arrived(); }, 300, never);
+  await new Promise((resolve) => setImmediate(resolve));
+  pause(1_600);
+  t.strictSame(await answered, { kind: 'refused', code: 'host-not-allowed' });
 });

@@ -56,7 +56,7 @@ export class CircuitBreaker {
   readonly #random: () => number;
   /** By destination, then by dialled target. Only those that failed and have not come back since. */
   readonly #routes = new Map<string, Map<string, CircuitRoute>>();
-  #destinations: readonly DestinationConfig[] = [];
+  #destinations: ReadonlyMap<string, DestinationConfig> = new Map();
 
   constructor(options: CircuitBreakerOptions) {
     this.#options = options;
@@ -71,11 +71,9 @@ export class CircuitBreaker {
 
   /** The destinations have changed. The state of one that is now reached differently is dropped. */
   adopt(destinations: readonly DestinationConfig[]): void {
-    for (const name of this.#routes.keys()) {
-      const [before, after] = [this.#destinations, destinations].map((list) => list.find((one) => one.name === name));
-      if (before === undefined || after === undefined || !isDeepStrictEqual(circuitTerms(before), circuitTerms(after))) this.#forgetDestination(name);
-    }
-    this.#destinations = destinations;
+    const before = this.#destinations;
+    this.#destinations = new Map(destinations.map((one) => [one.name, one]));
+    for (const [name, known] of before) if (this.#routes.has(name) && this.#isPast(known)) this.#forgetDestination(name);
   }
 
   /**
@@ -129,7 +127,7 @@ export class CircuitBreaker {
       circuit = new Circuit(planOf(target).terms, this.#random);
       route.circuits.set(address, circuit);
     }
-    if (circuit.failed(failure, trial, now)) this.#options.onOpened(circuitPlace(target.destination ?? '-', route, address), circuit.reason, circuit.failures);
+    if (circuit.failed(failure, trial, now)) this.#options.onOpened(circuitPlace(planOf(target).of.name, route, address), circuit.reason, circuit.failures);
   }
 
   /** A connection to an address is ready for use. @returns whether that proves that it works */
@@ -146,8 +144,8 @@ export class CircuitBreaker {
     const route = this.#find(target);
     const circuit = route?.circuits.get(address);
     if (route === undefined || circuit === undefined) return;
-    this.#drop(target.destination ?? '-', route, address);
-    if (circuit.openSince !== null) this.#options.onClosed(circuitPlace(target.destination ?? '-', route, address), 'it works again');
+    this.#drop(planOf(target).of.name, route, address);
+    if (circuit.openSince !== null) this.#options.onClosed(circuitPlace(planOf(target).of.name, route, address), 'it works again');
   }
 
   /** The trial has no result. */
@@ -194,14 +192,23 @@ export class CircuitBreaker {
     return warnOfCircuits(this.view());
   }
 
-  #find(target: DialTarget): CircuitRoute | undefined {
-    if (this.#routes.size === 0 || target.circuit === undefined) return undefined;
-    return this.#routes.get(target.destination ?? '-')?.get(routeKey(target));
+  /** It is gone, or a reload has changed since how it is reached: what comes of its connections says nothing about it now. */
+  #isPast(destination: DestinationConfig): boolean {
+    const present = this.#destinations.get(destination.name);
+    return present !== destination && (present === undefined || !isDeepStrictEqual(circuitTerms(present), circuitTerms(destination)));
   }
 
-  /** With room for another circuit; null: there are too many, and all of them open. */
+  #find(target: DialTarget): CircuitRoute | undefined {
+    if (this.#routes.size === 0 || target.circuit === undefined) return undefined;
+    const route = this.#routes.get(target.circuit.of.name)?.get(routeKey(target));
+    return route === undefined || this.#isPast(target.circuit.of) ? undefined : route;
+  }
+
+  /** With room for another circuit; null: there are too many, and all of them open, or it is of the past. */
   #make(target: DialTarget, now: number): CircuitRoute | null {
-    const destination = target.destination ?? '-';
+    const { of, carries } = planOf(target);
+    const destination = of.name;
+    if (this.#isPast(of)) return null;
     let routes = this.#routes.get(destination);
     if (routes !== undefined && sizeOf(routes) >= MOST_CIRCUITS && !this.#makeRoom(destination, routes, now)) return null;
     if (routes === undefined || routes.size === 0) this.#routes.set(destination, (routes = new Map<string, CircuitRoute>()));
@@ -209,7 +216,7 @@ export class CircuitBreaker {
     let route = routes.get(key);
     if (route === undefined) {
       const { host, port } = target;
-      routes.set(key, (route = { host, port, carries: planOf(target).carries, addresses: [], circuits: new Map() }));
+      routes.set(key, (route = { host, port, carries, addresses: [], circuits: new Map() }));
     }
     return route;
   }

@@ -107,7 +107,9 @@ interface ConnectAnswer {
   readonly credentials: HopCredentials | null;
 }
 
-/** RFC 9209 §2.3: errors of the parent itself. All others are about its upstream, except the denial. */
+/** RFC 9209 §2.3: what the parent does not permit. */
+const DENIALS = new Set(['http_request_denied', 'destination_ip_prohibited']);
+/** Errors of the parent itself. All others are about its upstream. */
 const OWN_ERRORS = new Set([
   'proxy_internal_error',
   'proxy_internal_response',
@@ -117,7 +119,7 @@ const OWN_ERRORS = new Set([
   'http_request_error',
 ]);
 /** The credentials that we can show, in a challenge. */
-const KNOWN_SCHEME = /\b(?:basic|bearer)\b/i;
+const KNOWN_SCHEME = /(?:^|,)\s*(?:basic|bearer)\b/i;
 /** Squid's names for unreachable upstreams, which it answers with 503. */
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
 /** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */
@@ -153,7 +155,7 @@ function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
   }
 
   const error = proxyStatus === null ? null : errorOf(proxyStatus);
-  if (error === 'http_request_denied' || (error === null && status >= 400 && status < 500 && !OWN_4XX.has(status))) {
+  if (error === null ? status >= 400 && status < 500 && !OWN_4XX.has(status) : DENIALS.has(error)) {
     return { code: 'hop-refused', about: 'beyond', detail, remedy: permitRemedy(answer) };
   }
   const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);

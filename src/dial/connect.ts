@@ -287,11 +287,12 @@ const NO_PORT = 'no NAT port is free';
 const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of them';
 
 /**
- * Failures of our own system, before the NAT has seen a packet. An ICMP answer
+ * Failures of our own system, by its names, before the NAT has seen a packet: a
+ * firewall of ours, no address or no room of ours. An ICMP answer
  * to a packet that was sent may also be ENETUNREACH; far more often it is an
  * IPv6 address on a host without IPv6.
  */
-const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
+export const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
 /** The one of them that is not due to our resources: as long as there is no route, trying is useless. */
 const NO_ROUTE = 'ENETUNREACH';
 /** All local ports towards this address and port are in use. */

@@ -1,7 +1,7 @@
 /** The contract of dialling: what is dialled, what is returned, and which checks may refuse an address. */
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
-import type { CircuitBreakerConfig, HopConfig, UpstreamTlsConfig } from '../config/config.ts';
+import type { CircuitBreakerConfig, DestinationConfig, HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import type { ProxiedClient } from './proxy-header.ts';
 
@@ -45,6 +45,8 @@ export type Carried = 'tunnel' | 'http' | 'https';
 
 /** When a circuit opens, and for what. */
 export interface CircuitPlan {
+  /** The destination as it was when the dial began. */
+  readonly of: DestinationConfig;
   readonly terms: CircuitBreakerConfig;
   readonly carries: Carried;
 }

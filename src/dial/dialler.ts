@@ -13,12 +13,12 @@ import { connectFirst, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import type { DialHistory } from './dial-history.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep } from './dial.ts';
-import { HopFault } from './hop-fault.ts';
+import { HopFault, joinHopFaults } from './hop-fault.ts';
 import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
-import { checkAddresses, createResolver, type Resolver } from './resolver.ts';
+import { checkAddresses, createResolver, type KnownNames, type Resolver } from './resolver.ts';
 import { HandshakeCut, lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
@@ -58,7 +58,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
-  const hops = createHops({ resolver, coolDowns, via, now });
+  const hops = createHops({ resolve, coolDowns, via, now });
 
   async function resolve(host: string, signal: CancelSignal): Promise<{ addresses: readonly string[]; dnsMs: number }> {
     const known = resolver.cached(host);
@@ -103,7 +103,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         asked = host;
       }
     }
-    const fault = joinFaults(failures);
+    const fault = joinHopFaults(failures);
     throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked });
   }
 
@@ -216,25 +216,18 @@ function describeWay({ parents }: OpenRoute): string {
   return parents.map(({ hop, parent }) => `${hop.name} (${formatAuthority(parent.host, parent.port)})`).join(', ');
 }
 
-/** Of several addresses; the first gives code and remedy. */
-function joinFaults(faults: readonly HopFault[]): Fault {
-  const [first] = faults;
-  if (first === undefined) return new Fault('internal', 'no address to ask a parent for');
-  if (faults.length === 1) return first;
-  return new Fault(first.code, [...new Set(faults.map(({ message }) => message))].join('; '), { cause: first, remedy: first.remedy ?? '', facts: first.facts });
-}
-
-interface NamedDiallerOptions {
+/** What outlasts the dialler of one configuration. */
+export interface NamedDiallerOptions {
   /** In place of the configured servers or the system's resolver; null: those. */
   readonly lookup: Lookup | null;
+  /** What is known of names. */
+  readonly names: KnownNames;
   /** Called when an expired answer is used because the resolver fails. */
   readonly onStale: (host: string, error: Fault) => void;
-  /** Which parents failed recently: outlasts this dialler. */
+  /** Which parents failed recently. */
   readonly coolDowns: CoolDowns;
-  /** Outlast this dialler, too. */
   readonly circuits: CircuitBreaker;
   readonly ports: PortBudget;
-  /** Outlives it, too. */
   readonly history: DialHistory;
   /** Whether a connection leads back to this proxy. */
   readonly isOurs: IsOurs;
@@ -248,15 +241,15 @@ interface DiallerTerms extends Pick<Config, 'dns' | 'timeouts'> {
   readonly via: string | null;
 }
 
-/** The dialler of a configuration: its resolver, its cache, its time limits. */
+/** The dialler of a configuration: its resolver, its time limits. */
 export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'name' | 'headers' | 'dns' | 'timeouts'>): DiallerTerms {
   return { via: headers.via ? `1.1 ${name}` : null, dns, timeouts };
 }
 
-/** A dialler with its own resolver and DNS cache: `lookup` if given, else the configured DNS servers, else the system. */
+/** A dialler with its own resolver: `lookup` if given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
+  const { lookup, names, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
-  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
+  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, entries: names.of(dns), onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
   return createDialler({ resolver, timeouts, history, ports, isOurs, mayOpen, coolDowns, circuits, via });
 }

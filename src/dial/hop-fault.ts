@@ -92,11 +92,12 @@ function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string {
   }
 }
 
-/** For several failed parents together; the first gives code and remedy. */
-export function joinHopFaults(faults: readonly HopFault[], hop: HopConfig): Fault {
+/** For several failed parents, or several requested addresses, together; the first gives code and remedy. */
+export function joinHopFaults(faults: readonly HopFault[]): Fault {
   const [first] = faults;
-  if (first === undefined) return new Fault('internal', `hop ${hop.name} has no parent`);
+  if (first === undefined) return new Fault('internal', 'no parent was asked');
   if (faults.length === 1) return first;
-  const about = faults.some((fault) => fault.about === 'either') ? 'either' : 'parent';
-  return new HopFault(first.code as HopCode, hop, faults.map(({ message }) => message).join('; '), { about, remedy: first.remedy ?? '', cause: first, facts: first.facts });
+  const about = faults.some((fault) => fault.about === 'either') ? 'either' : first.about;
+  const list = [...new Set(faults.map(({ message }) => message))].join('; ');
+  return new HopFault(first.code as HopCode, first.hop, list, { about, remedy: first.remedy ?? '', cause: first, facts: first.facts });
 }

@@ -7,21 +7,22 @@ import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { type Authority, formatAuthority } from '../targets/host.ts';
 import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
 import type { ConnectedSocket, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
 import { converse, type HopHandshake } from './handshake.ts';
 import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from './hop-fault.ts';
-import { checkAddresses, type Resolver } from './resolver.ts';
+import { checkAddresses } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { lateTlsFault } from './tls-fault.ts';
 import { secure } from './tls.ts';
 
 /** For `createHops`. */
 export interface HopsOptions {
-  readonly resolver: Resolver;
+  /** Also says how long it took, ms; -1: the addresses were known. */
+  readonly resolve: (host: string, signal: CancelSignal) => Promise<{ readonly addresses: readonly string[]; readonly dnsMs: number }>;
   readonly coolDowns: CoolDowns;
   /** Our `Via` value for requests to parents; null: none. */
   readonly via: string | null;
@@ -49,11 +50,6 @@ export interface OpenRoute {
   readonly tcpMs: number;
 }
 
-interface HopTarget {
-  readonly host: string;
-  readonly port: number;
-}
-
 /** Opens connections through parent proxies. */
 export interface Hops {
   /**
@@ -63,12 +59,12 @@ export interface Hops {
    *
    * @param steps at least one, nearest to us first
    */
-  open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute>;
+  open(steps: readonly HopStep[], target: Authority, dial: HopsDial): Promise<OpenRoute>;
 }
 
 /** Tries the parents of a hop in the order of `coolDowns`, and reports failures to it. */
-export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops {
-  async function open(steps: readonly HopStep[], target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
+export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops {
+  async function open(steps: readonly HopStep[], target: Authority, dial: HopsDial): Promise<OpenRoute> {
     const step = steps.at(-1);
     if (step === undefined) throw new Fault('internal', 'a route without a hop');
     const { hop } = step;
@@ -96,11 +92,11 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
         failures.push(error);
       }
     }
-    throw want ?? joinHopFaults(failures, hop);
+    throw want ?? joinHopFaults(failures);
   }
 
   /** Through one parent of the last hop; rejects with a fault of this hop when that parent is to blame. */
-  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: HopTarget, dial: HopsDial): Promise<OpenRoute> {
+  async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: Authority, dial: HopsDial): Promise<OpenRoute> {
     const { hop, parent } = at;
     const { signal } = dial;
     const way = await reach(below, step, at, dial);
@@ -131,13 +127,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
 
   async function connectParent({ guard }: HopStep, { hop, parent }: HopParent, { connect, signal }: HopsDial): Promise<OpenRoute> {
     const { host, port } = parent;
-    let addresses = resolver.cached(host);
-    let dnsMs = -1;
-    if (addresses === null) {
-      const asked = now();
-      addresses = await resolver.resolve(host, signal);
-      dnsMs = now() - asked;
-    }
+    const { addresses, dnsMs } = await resolve(host, signal);
     const permitted = checkAddresses(addresses, port, guard);
     const dialled = now();
     const { socket, address } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
@@ -153,7 +143,7 @@ export function createHops({ resolver, coolDowns, via, now }: HopsOptions): Hops
     }
   }
 
-  function handshakeOf({ hop, parent }: HopParent, { host, port }: HopTarget): HopHandshake {
+  function handshakeOf({ hop, parent }: HopParent, { host, port }: Authority): HopHandshake {
     const { credentials } = hop;
     // The configuration has no token for a SOCKS5 parent.
     if (parent.scheme === 'socks5') return createSocks5({ host, port, credentials: credentials?.kind === 'basic' ? credentials : null });

@@ -10,6 +10,8 @@ export interface LookupAnswer {
   readonly addresses: readonly string[];
   /** How long the answer may be kept, ms; null: the source does not say. */
   readonly ttl: number | null;
+  /** The family whose look-up failed, and that may have addresses all the same; absent: none. */
+  readonly open?: 4 | 6;
 }
 
 /**
@@ -79,7 +81,8 @@ export function dnsLookup(servers: readonly string[]): Lookup {
   // c-ares goes on to the next server only after silence: Node makes it accept every reply.
   const rounds = SERVER_MS.map((timeout) =>
     servers.map((server) => {
-      const resolver = new dns.Resolver({ timeout, tries: 1 });
+      // c-ares would wait up to five times as long as a server has taken before.
+      const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
       resolver.setServers([server]);
       return resolver;
     }),
@@ -127,6 +130,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       return {
         addresses: found.map((record) => record.address),
         ttl: Math.min(...found.map((record) => record.ttl), isOpen(answers[0]) ? WITHOUT_A : Infinity, isOpen(answers[1]) ? WITHOUT_AAAA : Infinity) * 1_000,
+        ...(isOpen(answers[0]) ? { open: 4 as const } : isOpen(answers[1]) ? { open: 6 as const } : {}),
       };
     }
     // "No such record" from one family and a failure from the other are inconclusive: the failure is reported.

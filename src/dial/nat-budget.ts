@@ -262,7 +262,7 @@ class Budget implements PortBudget {
     tuple.stopAlarm = null;
     const [first] = tuple.waiters;
     if (first === undefined) return;
-    const at = Math.min(first.since + this.#nat.queueFor, tuple.nextExpiry(this.#keeping));
+    const at = Math.min(first.since + this.#nat.queueFor, tuple.expiryAfter(0, this.#keeping));
     tuple.stopAlarm = this.#clock.after(Math.max(1, Math.ceil(at - this.#clock.now())), () => {
       this.#serve(tuple);
     });

@@ -98,14 +98,10 @@ class PortUse {
     else if (ending === 'unanswered') this.#unanswered.push(now);
   }
 
-  /** When the next port becomes free by time alone; Infinity: all are open. Call `at` first. */
-  nextExpiry(keeping: Keeping): number {
-    return Math.min((this.#closed.at(0) ?? Infinity) + keeping.closed, (this.#unanswered.at(0) ?? Infinity) + keeping.unanswered);
-  }
-
-  /** When `excess` ports more than the next one have become free; an upper estimate if a few were never answered. */
+  /** When `excess` ports more than the next one have become free by time alone; Infinity: too many are open. An upper estimate if a few were never answered. Call `at` first. */
   expiryAfter(excess: number, keeping: Keeping): number {
-    return excess === 0 ? this.nextExpiry(keeping) : (this.#closed.at(excess) ?? Infinity) + keeping.closed;
+    const closed = (this.#closed.at(excess) ?? Infinity) + keeping.closed;
+    return excess === 0 ? Math.min(closed, (this.#unanswered.at(0) ?? Infinity) + keeping.unanswered) : closed;
   }
 }
 
@@ -163,12 +159,7 @@ export class PortTuple<Waiter> {
     if (client !== null) this.#byClient.get(client)?.end(ending, now);
   }
 
-  /** When the next port becomes free by time alone; Infinity: all are open. Call `used` first. */
-  nextExpiry(keeping: Keeping): number {
-    return this.#all.nextExpiry(keeping);
-  }
-
-  /** When `excess` ports more than the next one have become free; an upper estimate if a few were never answered. */
+  /** When `excess` ports more than the next one have become free by time alone; Infinity: too many are open. Call `used` first. */
   expiryAfter(excess: number, keeping: Keeping): number {
     return this.#all.expiryAfter(excess, keeping);
   }

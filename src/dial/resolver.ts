@@ -3,6 +3,7 @@
  * path and outlasts a failing resolver (RFC 8767).
  */
 import { isIP } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
@@ -32,6 +33,8 @@ export interface ResolverOptions {
   readonly dns: Pick<DnsConfig, 'ttl' | 'staleFor'>;
   /** How long one caller waits at most, ms. */
   readonly timeout: number;
+  /** What is known of names; by default nothing. */
+  readonly entries?: NameEntries;
   /** Monotonic clock, ms. */
   readonly now?: () => number;
   /** A look-up failed and an expired answer is used instead; called once per failed attempt. */
@@ -72,6 +75,21 @@ interface Unknown {
   readonly until: number;
 }
 
+type NameEntries = LRUCache<string, Known | Unknown>;
+const createEntries = (): NameEntries => new LRUCache({ max: MAX_NAMES });
+
+/** What resolvers know of names. Outlasts a reload that does not change `dns`: while the resolver fails, nothing else leads to the partners. */
+export class KnownNames {
+  #dns: DnsConfig | null = null;
+  #entries = createEntries();
+
+  /** By this configuration. */
+  of(dns: DnsConfig): NameEntries {
+    if (!isDeepStrictEqual(dns, this.#dns)) [this.#dns, this.#entries] = [dns, createEntries()];
+    return this.#entries;
+  }
+}
+
 interface PendingLookup {
   readonly startedAt: number;
   /** Never rejects: it may have no waiting caller. */
@@ -80,9 +98,8 @@ interface PendingLookup {
 
 /** Has no timers except those of waiting callers, so there is nothing to close. */
 export function createResolver(options: ResolverOptions): Resolver {
-  const { lookup, dns, timeout, onStale, onAnswer } = options;
+  const { lookup, dns, timeout, entries = createEntries(), onStale, onAnswer } = options;
   const now = options.now ?? performance.now.bind(performance);
-  const entries = new LRUCache<string, Known | Unknown>({ max: MAX_NAMES });
   const flights = new Map<string, PendingLookup>();
 
   /** Joins the current look-up, or starts one. */
@@ -109,14 +126,18 @@ export function createResolver(options: ResolverOptions): Resolver {
   async function question(host: string): Promise<Known | Fault> {
     try {
       const answer = await lookup(host, timeout);
-      const addresses = [...new Set(answer.addresses)].slice(0, MAX_ADDRESSES);
+      // Of a family whose look-up failed, the last answer is used: it may be the only one that leads there.
+      const before = answer.open === undefined ? null : usable(host);
+      const kept = before?.addresses.filter((address) => isIP(address) === answer.open) ?? [];
+      const all = answer.open === 4 ? [...kept, ...answer.addresses] : [...answer.addresses, ...kept];
+      const addresses = [...new Set(all)].slice(0, MAX_ADDRESSES);
       if (addresses.length === 0) return noSuchName(host);
       const life = answer.ttl === null ? dns.ttl : Math.min(Math.max(answer.ttl, MIN_TTL_MS), MAX_TTL_MS);
       const expiresAt = now() + life;
       return {
         addresses,
         expiresAt,
-        staleUntil: expiresAt + dns.staleFor,
+        staleUntil: before === null || kept.length === 0 ? expiresAt + dns.staleFor : before.staleUntil,
         refreshAt: now() + life * REFRESH_AT,
         holdUntil: 0,
       };

@@ -2,6 +2,7 @@
 import { connect as netConnect } from 'node:net';
 import { formatAuthority } from '../targets/host.ts';
 import { TimeLimit } from '../time-limit.ts';
+import { UNSENT } from './connect.ts';
 import { errorCode } from './lookup.ts';
 
 /** What became of it. */
@@ -14,9 +15,6 @@ export interface TriedConnection {
   /** The name of the error; '' where it is open or silent. */
   readonly detail: string;
 }
-
-/** By the system's name: a firewall of ours, no address or no room of ours. */
-const UNSENT_ERRORS: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ENETUNREACH']);
 
 /** Never rejects. @param timeout ms @param signal gives it up, as if the time were over */
 export function tryConnect(address: string, port: number, timeout: number, signal: AbortSignal): Promise<TriedConnection> {
@@ -47,7 +45,7 @@ export function tryConnect(address: string, port: number, timeout: number, signa
       const name = errorCode(error);
       if (name === 'ECONNREFUSED' || name === 'ECONNRESET') end('refused', name);
       else if (name === 'ETIMEDOUT') end('silent', name);
-      else end(UNSENT_ERRORS.has(name) ? 'unsent' : 'unreachable', name || error.message);
+      else end(UNSENT.has(name) ? 'unsent' : 'unreachable', name || error.message);
     });
     if (signal.aborted) giveUp();
   });

@@ -232,19 +232,22 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
    * The policy has changed: a tunnel, open or being dialled, that it no longer
    * permits is closed. An exchange has the time of a drain to end: most are
    * short, and half a response cannot be taken back.
-   * @param revoke why a permit, to this address if it is known yet, is no longer valid; or
-   * null
+   * @param revoke why a permit, to this address if it is known yet, is no longer valid; null: it
+   * is valid; undefined: it is what it was
    * @returns whether it was closed
    */
-  recheck(revoke: (permit: Permit, address: string | null) => Fault | null): boolean {
+  recheck(revoke: (permit: Permit, address: string | null) => Fault | null | undefined): boolean {
     const { kind } = this.#state;
     if (this.#permit === null || (kind !== 'tunnel' && kind !== 'dialling' && kind !== 'exchange')) return false;
     const fault = revoke(this.#permit, this.#address);
-    if (fault === null) return false;
+    if (fault === undefined) return false;
     if (kind === 'exchange') {
-      this.#endBy = Math.min(this.#endBy, performance.now() + this.#environment.times().drain);
+      // One that waits for a connection may get one to an address that is no longer permitted: it is judged again then.
+      const holds = fault === null && this.#address !== null && this.connection.fault === null;
+      this.#endBy = holds ? NO_CLOCK : Math.min(this.#endBy, performance.now() + this.#environment.times().drain);
       return false;
     }
+    if (fault === null) return false;
     this.cut(fault);
     return true;
   }

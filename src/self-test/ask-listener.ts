@@ -6,6 +6,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls';
+import { TimeLimit } from '../time-limit.ts';
 import type { SelfTestProbe } from './probes.ts';
 
 /** The answer. */
@@ -43,7 +44,7 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
     let step = 'it was not accepted as a connection of this process';
 
     const settle = (answer: ProbeAnswer): void => {
-      clearTimeout(timer);
+      limit.clear();
       signal.removeEventListener('abort', abort);
       socket.destroy();
       resolve(answer);
@@ -56,9 +57,9 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
     };
     // After a turn of the event loop: in a busy process the answer may be there unread, or the
     // connection not accepted yet.
-    const timer = setTimeout(() => setImmediate(setImmediate, () => {
+    const limit = new TimeLimit(timeout, () => setImmediate(() => {
       giveUp(`${step} within ${timeout} ms`);
-    }), timeout);
+    }));
     const onData = (chunk: Buffer): void => {
       text += chunk.toString('latin1');
       const answer = readProbeAnswer(text);

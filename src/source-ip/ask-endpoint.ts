@@ -4,13 +4,14 @@
  * only show which address the NAT had assigned when it was opened.
  */
 import type { ProbeConfig } from '../config/config.ts';
-import type { AddressGuard, Dialled, Dialler } from '../dial/dial.ts';
+import type { Dialled, Dialler } from '../dial/dial.ts';
 import { Fault } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { createAddressGuard, createHopGuard } from '../policy/address-guard.ts';
 import { askOnce, type OneAnswer } from '../relay/ask-once.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { quote, showTarget } from '../targets/quote.ts';
+import { TimeLimit } from '../time-limit.ts';
 
 /** The answer of an endpoint, and its connection. */
 export interface Sighting {
@@ -47,15 +48,15 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   const where = formatAuthority(probe.host, probe.port);
   const clock = new AbortController();
   let dialled: Dialled | null = null;
-  const timer = setTimeout(() => {
+  const limit = new TimeLimit(probe.timeout, () => {
     const late = dialled === null ? new Fault('connect-timeout', `no connection in ${probe.timeout} ms`, { subject: where }) : new Fault('upstream-silent', `no whole answer in ${probe.timeout} ms`, { subject: where });
     clock.abort(late);
-  }, probe.timeout);
+  });
   const either = AbortSignal.any([signal, clock.signal]);
   try {
-    const tls = probe.scheme === 'https' ? probe.tls : null;
+    const guard = createAddressGuard({ name: 'sourceIp.probe', addresses: probe.addresses, key: 'sourceIp.probe.addresses' }, isSelf);
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls, keys: 'sourceIp.probe.tls', via }, probeGuard(probe, isSelf), either);
+    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls: probe.scheme === 'https' ? probe.tls : null, keys: 'sourceIp.probe.tls', via }, guard, either);
     const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
     const localAddress = socket.localAddress ?? null;
     const asked = performance.now();
@@ -69,12 +70,8 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
     refuseUnlessOk(answer, where);
     return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs: performance.now() - asked };
   } finally {
-    clearTimeout(timer);
+    limit.clear();
   }
-}
-
-function probeGuard({ addresses }: ProbeConfig, isSelf: AskOptions['isSelf']): AddressGuard {
-  return createAddressGuard({ name: 'sourceIp.probe', addresses, key: 'sourceIp.probe.addresses' }, isSelf);
 }
 
 /** A redirect leads elsewhere, by a route that is not configured. */

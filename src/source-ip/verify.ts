@@ -159,9 +159,14 @@ const CAUSES: readonly KnownCause[] = [
     check: 'look at the reason: the hop has to permit the endpoint, and to reach it',
   },
   {
-    fits: failed('address-not-allowed', 'loop'),
+    fits: failed('address-not-allowed'),
     cause: 'the endpoint is on an address that is not dialled',
     check: 'list its range under sourceIp.probe.addresses',
+  },
+  {
+    fits: failed('loop'),
+    cause: 'the endpoint is this proxy itself, which proves nothing about the route out',
+    check: 'ask an endpoint outside: at the partner, or on a VM',
   },
   {
     fits: failed('tls-certificate', 'tls-failed', 'tls-timeout'),

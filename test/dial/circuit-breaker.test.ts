@@ -12,7 +12,10 @@ const TERMS = { failures: 2, over: 0, pause: 1000, longestPause: 4000, statuses:
 const REFUSED = { reason: 'ECONNREFUSED', client: null, unanswered: false };
 const ALL = ['10.0.0.1', '10.0.0.2', '10.0.0.3'] as const;
 const [A, B, C] = ALL;
-const target = (change: Partial<DialTarget> = {}): DialTarget => ({ host: 'eco.test', port: 443, tls: null, destination: 'eco', circuit: { terms: TERMS, carries: 'tunnel' }, ...change });
+const eco = makeDestination('eco', ['eco.test'], { circuitBreaker: TERMS });
+const other = makeDestination('other', ['eco.test'], { circuitBreaker: TERMS });
+const PLAN = { of: eco, terms: TERMS, carries: 'tunnel' } as const;
+const target = (change: Partial<DialTarget> = {}): DialTarget => ({ host: 'eco.test', port: 443, tls: null, destination: 'eco', circuit: PLAN, ...change });
 
 function open() {
   const clock = { now: 0 };
@@ -23,6 +26,7 @@ function open() {
     onOpened: ({ destination, host, port, carries, address }, reason, failures) => told.push(`open ${destination} ${carries} ${host}:${port} ${address} ${reason} ${failures}`),
     onClosed: ({ address }, why) => told.push(`closed ${address} ${why}`),
   });
+  breaker.adopt([eco, other]);
   const fail = (address: string, to = target(), trial: CircuitTrial | null = null): void => {
     breaker.failed(to, address, ALL, REFUSED, trial);
   };
@@ -88,8 +92,8 @@ t.test('what is another circuit', async (t) => {
   const others: [what: string, change: Partial<DialTarget>][] = [
     ['host', { host: 'other.test' }],
     ['port', { port: 80 }],
-    ['destination', { destination: 'other' }],
-    ['use', { circuit: { terms: TERMS, carries: 'https' } }],
+    ['destination', { circuit: { ...PLAN, of: other } }],
+    ['use', { circuit: { ...PLAN, carries: 'https' } }],
   ];
   t.not(breaker.refusal(target(), [A], 'x'), null);
   for (const [what, change] of others) t.equal(breaker.refusal(target(change), [A], 'x'), null, what);
@@ -152,23 +156,32 @@ t.test('forgotten after a while, and no more remembered than there is room for',
   for (let i = 0; i < 1000; i += 1) for (let twice = 0; twice < 2; twice += 1) fail(A, target({ host: `host-${i}.test` }));
   t.equal(counted(), 256);
   t.equal(breaker.counts().get('eco')?.open, 256, 'those that are open stay');
-  fail(A, target({ destination: 'other' }));
+  fail(A, target({ circuit: { ...PLAN, of: other } }));
   t.equal(counted(), 257, 'each destination has room of its own');
 });
 
-t.test('a reload forgets what is reached in another way', async (t) => {
-  const { breaker, shut, told } = open();
-  const eco = makeDestination('eco', ['eco.test'], { circuitBreaker: TERMS });
-  breaker.adopt([eco]);
+t.test('a reload forgets what is reached in another way, and what comes of earlier dials', async (t) => {
+  const { breaker, shut, fail, told } = open();
   shut(A);
-  breaker.adopt([{ ...eco, methods: ['GET'], gateReadiness: true }]);
+  const same = { ...eco, methods: ['GET'], gateReadiness: true };
+  breaker.adopt([same]);
   t.equal(breaker.quiet, false);
-  breaker.adopt([{ ...eco, tls: { ...eco.tls, serverName: 'other.test' } }]);
+  t.not(breaker.refusal(target({ circuit: { ...PLAN, of: same } }), [A], 'x'), null);
+  t.not(breaker.refusal(target(), [A], 'x'), null, 'reached as before');
+  const changed = { ...eco, tls: { ...eco.tls, serverName: 'other.test' } };
+  breaker.adopt([changed]);
   t.equal(breaker.quiet, true);
   t.match(told.at(-1), /^closed 10\.0\.0\.1 the destination was changed/);
   shut(A);
+  t.equal(breaker.quiet, true, 'dials that began before');
+  const present = target({ circuit: { ...PLAN, of: changed } });
+  for (let i = 0; i < TERMS.failures; i += 1) fail(A, present);
+  breaker.worked(target(), A);
+  t.not(breaker.refusal(present, [A], 'x'), null, 'nor does their success close a circuit');
   breaker.adopt([]);
   t.equal(breaker.quiet, true);
+  for (let i = 0; i < TERMS.failures; i += 1) fail(A, present);
+  t.strictSame(breaker.warnings(), [], 'the destination is gone');
 });
 
 t.test('whatever happens', async (t) => {

@@ -76,6 +76,7 @@ t.test('answers that do not', async (t) => {
     ['HTTP/1.1 403 Forbidden\r\n\r\n', 'hop-refused', 'beyond', /"HTTP\/1\.1 403 Forbidden"/],
     ['HTTP/1.1 404 Not Found\r\n\r\n', 'hop-refused', 'beyond', /404/],
     ['HTTP/1.1 403 Egress denied: host-not-allowed\r\nProxy-Status: edge;error=http_request_denied;details="host-not-allowed"\r\n\r\n', 'hop-refused', 'beyond', /Proxy-Status: "edge;error=http_request_denied/],
+    ['HTTP/1.1 403 Egress denied: address-not-allowed\r\nProxy-Status: edge;error=destination_ip_prohibited\r\n\r\n', 'hop-refused', 'beyond', /destination_ip_prohibited/],
     ['HTTP/1.1 502 Bad Gateway\r\n\r\n', 'hop-upstream-failed', 'beyond', /502/],
     ['HTTP/1.1 504 Gateway Timeout\r\n\r\n', 'hop-upstream-failed', 'beyond', /504/],
     ['HTTP/1.1 502 Bad Gateway\r\nProxy-Status: edge;error=proxy_internal_error\r\n\r\n', 'hop-failed', 'parent', /502/],
@@ -177,6 +178,7 @@ t.test('the remedy fits the case', async (t) => {
   t.match(remedy('HTTP/1.1 407 no\r\n\r\n', { credentials: BASIC }), /does not accept/);
   for (const credentials of [null, BASIC]) {
     t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n', { credentials }), /no other kind is supported/);
+    t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Digest realm="basic access"\r\n\r\n', { credentials }), /no other kind is supported/);
     t.match(remedy('HTTP/1.1 407 no\r\nProxy-Authenticate: Negotiate, basic realm="x"\r\n\r\n', { credentials }), /credentialsFile/);
   }
 });

@@ -11,6 +11,7 @@ import { createResolver } from '../../src/dial/resolver.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { dialBy, faultOf, openDoor, startEcho } from '../support/hop-door.ts';
 import { type ParentOptions, startParent } from '../support/parents.ts';
+import { makeDestination } from '../support/policy.ts';
 import { makeHop, parentAt } from '../support/way.ts';
 
 const refusing = (answer: string, options: ParentOptions = {}): ParentOptions => ({ ...options, refuse: () => answer });
@@ -125,7 +126,10 @@ t.test('one parent that fails, and no NAT port towards the others: that is our l
   const circuits = new CircuitBreaker({ onOpened: (_, reason) => opened.push(reason), onClosed: () => {} });
   const door = createDialler({ resolver, timeouts: { connect: 5_000, tls: 5_000 }, ports, circuits });
   const hop = makeHop('edge', [parentAt(closed), parentAt(good.port)]);
-  const circuit = { terms: { failures: 1, over: 0, pause: 5_000, longestPause: 5_000, statuses: [] }, carries: 'tunnel' } as const;
+  const terms = { failures: 1, over: 0, pause: 5_000, longestPause: 5_000, statuses: [] };
+  const eco = makeDestination('eco', ['eco.test'], { circuitBreaker: terms });
+  circuits.adopt([eco]);
+  const circuit = { of: eco, terms, carries: 'tunnel' } as const;
   const { socket } = await dialBy([hop], port, { circuit }, door);
   const fault = await faultOf(dialBy([hop], port, { circuit }, door));
   t.equal(fault.code, 'limit-reached');

@@ -13,6 +13,7 @@ import { createResolver } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
 import { listen } from '../support/listen.ts';
 import { untilSockets } from '../support/open-sockets.ts';
+import { makeDestination } from '../support/policy.ts';
 
 const authority = await createAuthority();
 const issued = await authority.issue({ names: ['eco.test'] });
@@ -108,7 +109,10 @@ t.test('a trial of another address that got no port is handed back before the se
   const circuits = new CircuitBreaker({ now: () => clock.now, random: () => 0.5, onOpened: () => {}, onClosed: () => {} });
   const { port } = await startPartner(t, ['reset', 'serve'], { host: '127.0.0.2' });
   const addresses = ['127.0.0.1', '127.0.0.2'];
-  const target: DialTarget = { host: 'eco.test', port, tls: trusting, circuit: { terms: { failures: 2, over: 0, pause: 1_000, longestPause: 60_000, statuses: [] }, carries: 'https' } };
+  const terms = { failures: 2, over: 0, pause: 1_000, longestPause: 60_000, statuses: [] };
+  const eco = makeDestination('eco', ['eco.test'], { circuitBreaker: terms });
+  circuits.adopt([eco]);
+  const target: DialTarget = { host: 'eco.test', port, tls: trusting, circuit: { of: eco, terms, carries: 'https' } };
   for (let i = 0; i < 2; i += 1) circuits.failed(target, '127.0.0.1', addresses, { reason: 'ECONNREFUSED', client: null, unanswered: false }, null);
   clock.now = 1_000;
   const budget = createPortBudget({ nat: { ports: 2, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { dnsLookup, systemLookup } from '../../src/dial/lookup.ts';
+import { createResolver } from '../../src/dial/resolver.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import type { DnsReply } from '../support/dns-server.ts';
 
@@ -26,16 +27,16 @@ t.teardown(() => server.close());
 const lookup = dnsLookup([server.address]);
 
 t.test('answers', async (t) => {
-  for (const [host, addresses, ttl] of [
-    ['both.test', ['192.0.2.1', '192.0.2.2', '2001:db8::1'], 7_000],
-    ['four.test', ['192.0.2.1'], 60_000],
-    ['six.test', ['2001:db8::1'], 60_000],
+  for (const [host, answer] of [
+    ['both.test', { addresses: ['192.0.2.1', '192.0.2.2', '2001:db8::1'], ttl: 7_000 }],
+    ['four.test', { addresses: ['192.0.2.1'], ttl: 60_000 }],
+    ['six.test', { addresses: ['2001:db8::1'], ttl: 60_000 }],
     // The other family may have addresses all the same: soon asked again, at once for IPv4.
-    ['silent-six.test', ['192.0.2.1'], 30_000],
-    ['silent-four.test', ['2001:db8::1'], 0],
-    ['broken-six.test', ['192.0.2.1'], 30_000],
-    ['broken-four.test', ['2001:db8::1'], 0],
-  ] as const) t.same(await lookup(host), { addresses, ttl }, host);
+    ['silent-six.test', { addresses: ['192.0.2.1'], ttl: 30_000, open: 6 }],
+    ['silent-four.test', { addresses: ['2001:db8::1'], ttl: 0, open: 4 }],
+    ['broken-six.test', { addresses: ['192.0.2.1'], ttl: 30_000, open: 6 }],
+    ['broken-four.test', { addresses: ['2001:db8::1'], ttl: 0, open: 4 }],
+  ] as const) t.same(await lookup(host), answer, host);
 });
 
 t.test('failures', async (t) => {
@@ -73,6 +74,15 @@ t.test('a server that is still looking is asked again until the time is over, an
   t.same((await ask('third.test', 60_000)).addresses, ['192.0.2.1']);
   await t.rejects(ask('refused.test', 60_000), { code: 'EREFUSED' });
   t.equal(asked.get('refused.test A'), 2);
+});
+
+t.test('a server that has always been slow, and then is silent, gets no longer than others', async (t) => {
+  const slow = await startDnsServer(({ name, type }) => (name === 'lost.test' ? 'silent' : type === 'A' ? { addresses: ['192.0.2.1'], ttl: 60 } : null), { host: '127.0.0.1', port: 0 }, 600);
+  const other = await startDnsServer(({ type }) => (type === 'A' ? { addresses: ['192.0.2.2'], ttl: 60 } : null));
+  t.teardown(() => Promise.all([slow.close(), other.close()]));
+  const resolver = createResolver({ lookup: dnsLookup([slow.address, other.address]), dns: { ttl: 60_000, staleFor: 0 }, timeout: 2_900 });
+  for (const addresses of await Promise.all(['a.test', 'b.test', 'c.test'].map((host) => resolver.resolve(host)))) t.same(addresses, ['192.0.2.1']);
+  t.same(await resolver.resolve('lost.test'), ['192.0.2.2'], 'the next one is asked before the time is over');
 });
 
 t.test('a question for A that was lost is asked again before AAAA counts alone', async (t) => {

@@ -141,6 +141,21 @@ t.test('an expired answer serves no longer than staleFor', async (t) => {
   await t.rejects(over, { code: 'resolver-failed' });
 });
 
+t.test('where one family fails, what was known of it serves, no longer than staleFor', async (t) => {
+  const { resolver, last, fill, clock } = setUp();
+  await fill('a.test', { addresses: ['192.0.2.1', '2001:db8::1'], ttl: 60_000 });
+  const half = async (address: string, open: 4 | 6): Promise<readonly string[]> => {
+    clock.now += 60_000;
+    const waiting = resolver.resolve('a.test');
+    last().resolve({ addresses: [address], ttl: 60_000, open });
+    return waiting;
+  };
+  t.same(await half('2001:db8::2', 4), ['192.0.2.1', '2001:db8::2'], 'IPv4 first, as ever');
+  t.same(await half('192.0.2.2', 6), ['192.0.2.2', '2001:db8::2']);
+  for (let minute = 2; minute < 10; minute += 1) t.same(await half('192.0.2.2', 6), ['192.0.2.2', '2001:db8::2'], `${minute}`);
+  t.same(await half('192.0.2.2', 6), ['192.0.2.2']);
+});
+
 t.test('"no such name" replaces what was known, and is believed for two seconds', async (t) => {
   const { resolver, lookups, last, fill, clock, stale } = setUp();
   await fill('a.test');

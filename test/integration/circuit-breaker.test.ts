@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import t from 'tap';
 import { answerOf } from '../support/ask.ts';
-import { ask, type Asked, askOften, CLOSED, codeOf, FORMS, lineOf, ONE, OPENED, opened, OTHER, until } from '../support/circuits.ts';
+import { ask, type Asked, askOften, CLOSED, codeOf, FORMS, lineOf, ONE, OPENED, opened, OTHER, THIRD, until } from '../support/circuits.ts';
 import { accessLines } from '../support/hostile.ts';
 import { QUICK, startIllPartner, toPartner } from '../support/ill-partner.ts';
 import { ECO, startLab } from '../support/lab.ts';
@@ -222,4 +222,29 @@ t.test('a reload keeps what is known, unless the destination is reached in anoth
   await reload({ circuitBreaker: { enabled: false } });
   t.strictSame(await askOften(at, 3 * QUICK.failures), ['connection-refused']);
   t.equal(opened(at.lab), 2);
+});
+
+t.test('what began before a reload that changes how the destination is reached says nothing about it afterwards', async (t) => {
+  const clock = { now: 0 };
+  const partner = await startIllPartner(t);
+  const { configure, ...rest } = toPartner(partner, clock);
+  const at = { lab: await startLab(t, { ...rest, ...(configure === undefined ? {} : { configure }) }), port: partner.port };
+  const reload = (change: object): Promise<unknown> =>
+    at.lab.reload((draft) => {
+      configure?.(draft, { https: 0, http: 0 });
+      Object.assign(draft.destinations.eco, change);
+    });
+  for (const circuitBreaker of [{ enabled: false }, { ...QUICK, pause: '2s' }]) {
+    await reload({});
+    partner.first.manners = 'is silent';
+    const waiting = [ONE, OTHER, THIRD].map((from) => ask(at, 'gateway', from));
+    await until(() => partner.first.waiting.length === waiting.length);
+    await reload({ circuitBreaker });
+    for (const response of partner.first.waiting.splice(0)) response.destroy();
+    t.strictSame((await Promise.all(waiting)).map(codeOf), ['upstream-cut', 'upstream-cut', 'upstream-cut']);
+    partner.first.manners = 'answers';
+    t.strictSame(await askOften(at, 1), ['ok']);
+    t.equal((await at.lab.scrape()).samples.get('eco_egress_circuit_state{destination="eco"}') ?? 0, 0);
+  }
+  t.equal(opened(at.lab), 0);
 });

@@ -101,6 +101,57 @@ t.test('an exchange without end has the time of a drain', async (t) => {
   t.notOk(isOpen(carol));
 });
 
+t.test('an exchange whose permission comes back, and is withdrawn again, has the time of another drain', async (t) => {
+  const lab = await startLab(t, { onRequest: (_req, res) => res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: x\n\n') });
+  const wire = await openWire(t, lab.port);
+  wire.send(`GET http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await wire.until('data: x');
+  const deny = (drain: string) => (draft: Draft): void => {
+    draft.rules.splice(0);
+    draft.timeouts['drain'] = drain;
+  };
+  await lab.reload(deny('1s'));
+  await lab.reload(() => {});
+  await lab.reload(deny('1h'));
+  await delay(3_000);
+  t.ok(isOpen(wire));
+  await lab.reload(deny('1s'));
+  await wire.ended;
+  t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'forward', closedBy: 'proxy' });
+});
+
+for (const [what, keeps] of [['a new connection', false], ['the connection of the one before it', true]] as const) {
+  t.test(`an exchange that waits for a connection when its address is taken away, and would get ${what}`, async (t) => {
+    const pending = Promise.withResolvers<() => void>();
+    const lab = await startLab(t, {
+      configure: ({ limits }) => {
+        limits['upstreamConnections'] = 1;
+      },
+      onRequest: (_req, res) => {
+        pending.resolve(() => res.writeHead(200, { connection: keeps ? 'keep-alive' : 'close' }).end('first'));
+        if (lab.upstream.requests.length > 1) res.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: x\n\n');
+      },
+    });
+    const first = fetch(`${lab.url}/eco/first`);
+    const answer = await pending.promise;
+    const second = fetch(`${lab.url}/eco/second`);
+    while ((await lab.scrape()).samples.get('eco_egress_upstream_waiting{destination="eco"}') !== 1) await delay(5);
+    await lab.reload(({ destinations: { eco }, limits, timeouts }) => {
+      limits['upstreamConnections'] = 1;
+      timeouts['drain'] = '1s';
+      eco['addresses'] = ['10.0.0.0/8'];
+    });
+    answer();
+    t.equal((await first).status, 200);
+    const { status, body } = await second;
+    const text = body === null ? '' : await Array.fromAsync(body).catch(() => 'cut');
+    if (keeps) t.equal(text, 'cut', 'it has the time of a drain');
+    else t.equal(status, 403);
+    t.match(await lab.logged((line) => line['path'] === '/second'), { code: 'revoked', detail: /127\.0\.0\.1/ });
+    t.equal(lab.upstream.requests.length, keeps ? 2 : 1);
+  });
+}
+
 t.test('a token that expires, and one whose key is withdrawn', async (t) => {
   const [issuer, second] = [await createIssuer(ISSUER), await createIssuer(ISSUER)];
   const keys = (...issuers: (typeof issuer)[]): string => JSON.stringify({ keys: issuers.flatMap((each, index) => each.jwks().keys.map((key) => ({ ...key, kid: `key-${index}` }))) });

@@ -33,11 +33,12 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('two-hosts', 'src/targets/request-target.ts', 'test/targets/request-target.test.ts', 'if (hostHeaders.length > 1) {', 'if (hostHeaders.length > 9) {'),
       mutant('tunnels-not-judged-on-reload', 'src/service.ts', 'test/reload/reload.test.ts', 'if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;', ''),
       mutant('upgrade-outlives-its-permission', 'src/listeners/request-context.ts', 'test/reload/reload.test.ts', "    const fault = this.#withdrawn;\n    if (fault !== null) {\n      upstream", "    const fault = null as Fault | null;\n    if (fault !== null) {\n      upstream"),
-      mutant('exchange-outlives-its-permission', 'src/listeners/request-context.ts', 'test/integration/withdrawn.test.ts', 'this.#endBy = Math.min(this.#endBy, performance.now() + this.#environment.times().drain);', ''),
+      mutant('exchange-outlives-its-permission', 'src/listeners/request-context.ts', 'test/integration/withdrawn.test.ts', 'this.#endBy = holds ? NO_CLOCK : Math.min(this.#endBy, performance.now() + this.#environment.times().drain);', ''),
       mutant('proof-never-lapses', 'src/identity/authenticator.ts', 'test/identity/authenticator.test.ts', "lapsed: () => (holds() ? null : 'the password has been changed or taken away')", 'lapsed: () => null'),
       mutant('tunnel-outlives-its-rule', 'src/egress.ts', 'test/integration/withdrawn.test.ts', 'now < this.until && ', ''),
       mutant('pools-survive-their-terms', 'src/egress.ts', 'test/egress.test.ts', 'return before.policy.mode === terms.policy.mode && next !== undefined &&', 'return next !== undefined &&'),
       mutant('reload-during-dial', 'src/egress.ts', 'test/resilience/shares.test.ts', "const revoked = terms === this.#options ? null : this.revoked(permit, dialled.address ?? UNRESOLVED, Date.now());", 'const revoked = null as Fault | null;'),
+      mutant('retired-pool-not-judged', 'src/egress.ts', 'test/integration/withdrawn.test.ts', 'present === undefined || present === destination ? null : this.#judgeAgain(', "present === undefined || present.name !== '' ? null : this.#judgeAgain("),
     ],
   ],
   [

@@ -52,6 +52,25 @@ t.test('names are looked up by the terms of the present configuration', async (t
   }
 });
 
+t.test('while the resolver fails, what is known of names outlasts a reload, unless that changes the resolver', async (t) => {
+  let fails = false;
+  const lab = await startLab(t, { lookup: async () => {
+    if (fails) throw Object.assign(new Error('no'), { code: 'ESERVFAIL' });
+    return { addresses: ['127.0.0.1'], ttl: 60_000 };
+  } });
+  const ask = async (): Promise<number> => (await fetch(`${lab.url}/eco/x`)).status;
+  t.equal(await ask(), 200);
+  fails = true;
+  await lab.reload((draft) => Object.assign(draft.timeouts, { connect: '4s' }));
+  t.equal(await ask(), 200);
+  t.equal(lab.upstream.connections, 2, 'by a new connection');
+  await lab.reload((draft) => Object.assign(draft.headers, { via: false }));
+  t.equal(await ask(), 200);
+  await lab.reload((draft) => Object.assign(draft.dns, { ttl: '20s' }));
+  await lab.reload((draft) => { Object.assign(draft.dns, { ttl: '20s' }); Object.assign(draft.timeouts, { connect: '3s' }); });
+  t.equal(await ask(), 502);
+});
+
 t.test('limits that need more open files than there may be are told of', async (t) => {
   const lab = await startLab(t, { openFiles: 8_000 });
   t.match(await lab.reload((draft) => { draft.limits['connections'] = 100_000; }), { result: 'applied' });

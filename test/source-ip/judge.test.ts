@@ -57,6 +57,7 @@ t.test('likely causes', async (t) => {
     ['no name', { codes: ['name-not-found'] }, [/does not resolve/]],
     ['no way', { codes: ['connect-timeout'] }, [/nothing comes back/]],
     ['not dialled', { codes: ['address-not-allowed'] }, [/not dialled/]],
+    ['the proxy itself, which no range permits', { codes: ['loop'] }, [/this proxy itself/]],
     ['no echo', { codes: ['upstream-malformed'] }, [/does not answer as an echo/]],
     ['no TLS', { codes: ['tls-certificate'] }, [/TLS with the endpoint fails/]],
     ['refused', { codes: ['connection-refused'] }, [/nothing listens/]],

@@ -33,8 +33,8 @@ export interface DnsServer {
 const RCODES = { FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 } as const;
 const TYPES: Record<number, DnsQuestion['type']> = { 1: 'A', 28: 'AAAA' };
 
-/** Port 0 lets the system choose. */
-export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply, { host, port } = { host: '127.0.0.1', port: 0 }): Promise<DnsServer> {
+/** Port 0 lets the system choose. @param thinks how long it takes to answer over UDP, ms */
+export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply, { host, port } = { host: '127.0.0.1', port: 0 }, thinks = 0): Promise<DnsServer> {
   const socket = createSocket('udp4');
   const questions: DnsQuestion[] = [];
   const respond = (message: Buffer, over: DnsQuestion['over']): Buffer | null => {
@@ -45,7 +45,12 @@ export async function startDnsServer(answer: (question: DnsQuestion) => DnsReply
   };
   socket.on('message', (message, peer) => {
     const reply = respond(message, 'udp');
-    if (reply !== null) socket.send(reply, peer.port, peer.address);
+    if (reply === null) return;
+    const send = (): void => {
+      socket.send(reply, peer.port, peer.address);
+    };
+    if (thinks === 0) send();
+    else setTimeout(send, thinks);
   });
   // RFC 1035 §4.2.2: two bytes of length before each message.
   const tcp = createServer((connection) => {
