@@ -33,7 +33,6 @@ export interface MetricsOptions {
 /** The counting half of the telemetry. */
 export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics, OverloadMetrics {
   readonly exposition: Exposition;
-  readonly openTunnels: () => number;
   /** Of every configured destination. */
   readonly healths: () => HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
@@ -144,11 +143,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
       return viewHealth(name, health, errors);
     }),
     tunnels: (most) => viewTunnels(cells, most, performance.now()),
-    openTunnels: () => {
-      let open = 0;
-      for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.open.size;
-      return open;
-    },
     shortTunnels: () => [...cells.shortTunnels].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]),
   };
 }
