@@ -13,8 +13,8 @@ import { Traces } from './traces.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
 const MAX_FIELD = 4096;
-/** Names pino writes itself; with duplicate names in a line, parsers differ in which one counts. */
-const RESERVED = new Set(['level', 'time', 'msg']);
+/** Names that pino and the profiles write; with duplicate names in a line, parsers differ in which one counts. */
+const RESERVED = new Set(['level', 'time', 'msg', 'severity', 'message', 'loglevel', 'timestamp', 'content']);
 
 const NAMELESS: Omit<TracedProcess, 'version'> = { name: 'eco-egress', instance: '-', hostName: '-', pod: null };
 
