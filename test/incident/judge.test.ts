@@ -40,6 +40,8 @@ const CASES: readonly Case[] = [
   ['the policy has long denied it', evidenceOf({ denials: [denied({ code: 'no-rule', destination: 'eco-sit' })] }), { state: 'degraded', part: 'pod', confidence: 'unsure', says: /The pod \(client\) or the proxy \(the evidence does not tell\): dynatrace-sit asks for what the policy does not permit/ }],
   ['a flood', evidenceOf({ denials: [denied({ count: 900, hosts: 900 })] }), { state: 'degraded', part: 'pod', says: /flood of requests that are refused: 900 .* for 900 hosts/ }],
   ['requests that an open circuit refuses are no flood', evidenceOf({ denials: [denied({ code: 'circuit-open', destination: 'eco-sit', count: 500 })] }), { state: 'ok', part: null, says: /Nothing is wrong/ }],
+  ['a limit refuses one client', evidenceOf({ denials: [denied({ code: 'limit-reached', destination: 'eco-sit', count: 500 })] }), { state: 'broken', part: 'proxy', confidence: 'likely', says: /a limit refuses requests of dynatrace-sit \(10\.8\.3\.17\): 500 in the last minute/ }],
+  ['a partner that does not answer may be why', wrong({ ...both(httpFault('upstream-silent')), failures: [failure('upstream-cut', 2_000)] }, { denials: [denied({ code: 'limit-reached', destination: 'eco-sit', count: 500 })] }), { state: 'broken', part: 'partner-application', says: /accepted and not answered/, letter: true }],
   ['a few denials are every cluster’s', evidenceOf({ denials: [denied({ count: 20 })] }), { state: 'ok', part: null, says: /Nothing is wrong/ }],
   ['a rate is used up', evidenceOf({ denials: [denied({ code: 'rate-limited', destination: 'eco-sit' })] }), { state: 'degraded', part: 'pod', confidence: 'likely', says: /rate-limited/ }],
   ['a client that speaks wrongly', evidenceOf({ denials: [denied({ code: 'tls-on-http-port' })] }), { state: 'degraded', part: 'pod', says: /tls-on-http-port/ }],
@@ -157,6 +159,11 @@ t.test('what is ruled out, and why', async (t) => {
 
 t.test('earlier answers of a resolver, and earlier failures', async (t) => {
   const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
+t.test('hundreds of refusals are not called few', async (t) => {
+  const clearsPod = (count: number): boolean => judgeIncident(evidenceOf({ denials: [denied({ code: 'circuit-open', destination: 'eco-sit', count }), denied({ client: 'b', count: 60 })] })).ruledOut.some(({ part }) => part === 'pod');
+  t.strictSame([clearsPod(5), clearsPod(60), clearsPod(500)], [true, false, false]);
+});
+
   t.strictSame(evidence.map(({ text }) => text).slice(1), [`Look-up of ${HOST}: name-not-found`, `${HOST} resolved to ${A}`]);
 });
 
