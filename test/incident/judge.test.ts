@@ -79,6 +79,8 @@ const CASES: readonly Case[] = [
   ['the resolver is silent, and what was known before is too', wrong({ ...both(silentTry), names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /there is no answer for/ }],
   ['the resolver is silent, and nothing is known', wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'resolver-failed', detail: 'x' } })], tries: [] }), { state: 'broken', part: 'resolver', says: /resolver-failed/ }],
   ['one name is known from before, and another does not exist', wrong({ names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal', addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /other\.telus\.internal does not exist/ }],
+  ['one name is not resolved, and another host is silent', wrong({ last: 'failed', names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal' })], tries: [addressTry(A), silentTry(B, { where: 'other.telus.internal:443' })] }), { state: 'broken', part: 'partner-firewall', says: /no answer from 203\.0\.113\.20 \(other\.telus\.internal:443\)/, letter: true }],
+  ['neither name is resolved, and both are silent where they were', wrong({ last: 'failed', names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal', addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })], tries: [silentTry(A), silentTry(B, { where: 'other.telus.internal:443' })] }), { state: 'broken', part: 'resolver', says: /there is no answer for eco-sit/ }],
 
   // Parents.
   ['the parent refuses', evidenceOf({ destinations: [behindParent({ parents: [{ hop: 'activegateway', parent: 'p:3128', fault: null, tcp: [tcpTry('203.0.113.30', { outcome: 'refused' })] }], routes: [routeTry({ fault: { code: 'hop-failed', detail: 'x' }, tls: null, http: null })] })] }), { state: 'broken', part: 'parent', confidence: 'certain', says: /refuses connections/ }],
@@ -157,13 +159,13 @@ t.test('what is ruled out, and why', async (t) => {
   t.match(ruledOut.find(({ part }) => part === 'nat')?.why, /sees 34\.123\.45\.67, as expected/);
 });
 
-t.test('earlier answers of a resolver, and earlier failures', async (t) => {
-  const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
 t.test('hundreds of refusals are not called few', async (t) => {
   const clearsPod = (count: number): boolean => judgeIncident(evidenceOf({ denials: [denied({ code: 'circuit-open', destination: 'eco-sit', count }), denied({ client: 'b', count: 60 })] })).ruledOut.some(({ part }) => part === 'pod');
   t.strictSame([clearsPod(5), clearsPod(60), clearsPod(500)], [true, false, false]);
 });
 
+t.test('earlier answers of a resolver, and earlier failures', async (t) => {
+  const { evidence } = judgeIncident(wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' }, history: [{ at: NOW - 2_000, addresses: [], code: 'name-not-found' }, { at: NOW - 9_000, addresses: [A], code: null }] })], tries: [] }));
   t.strictSame(evidence.map(({ text }) => text).slice(1), [`Look-up of ${HOST}: name-not-found`, `${HOST} resolved to ${A}`]);
 });
 
