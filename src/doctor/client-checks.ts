@@ -149,7 +149,7 @@ export async function checkClientHttp(examination: ClientExamination): Promise<D
     const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where, ...credentialFields(proxy.credentials) } } : {}) });
     const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
     if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
-    noteClock(trail.clocks, target.where, headers['date'], (asked + host.now()) / 2);
+    noteClock(trail.clocks, target.where, headers, (asked + host.now()) / 2);
     return [judgeStatus(target.where, `HEAD ${target.path} is answered ${status}`, status)];
   } catch (error) {
     return [failBy(target.where, Fault.from(error))];

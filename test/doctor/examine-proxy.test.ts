@@ -1,6 +1,6 @@
 /** One fault injected at a time into a way that is well: the doctor names that one, and finds the rest well. */
 import t from 'tap';
-import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -215,6 +215,13 @@ t.test('a form that is off is not tried, a form that the policy denies neither',
   t.match(forms.find(({ subject }) => subject === `gateway ${ECO}:${lab.https}`), { state: 'ok', seen: 'answered 200' });
   t.match(forms.find(({ subject }) => subject === `connect ${ECO}:${lab.https}`), { state: 'skipped', seen: /the policy permits no such request/ });
 });
+t.test('an answer from a cache has the Date of what it stored', async (t) => {
+  const { certPem, keyPem } = await labCertificates();
+  const answer: RequestListener = (_request, response) => void response.writeHead(200, { date: new Date(Date.now() - 3_600_000).toUTCString(), age: '3600' }).end();
+  const lab = await startPartner(t, { https: createHttpsServer({ cert: certPem, key: keyPem }, answer), http: createHttpServer(answer) });
+  t.strictSame(faultsOf(await examine(lab)), []);
+});
+
 
 t.test('the configuration warns, and the environment is looked at', async (t) => {
   const lab = await startPartner(t);
