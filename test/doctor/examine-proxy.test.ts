@@ -124,6 +124,9 @@ t.test('a partner that does not answer, and why', async (t) => {
   });
   t.match(wordsOf(unproven), /unproven: /);
 });
+  const both = await examine(lab, { names: { [ECO]: ['127.0.0.1', 'fe80::1'] }, configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['127.0.0.0/8', 'fe80::/10'] }) });
+  t.strictSame(faultsOf(both), [], 'a host without IPv6 dials the IPv4 addresses of a partner that has both');
+  t.match(findingsOf(both, 'route').find(({ subject }) => subject === 'fe80::1'), { state: 'skipped', seen: /other addresses are dialled/ });
 
 t.test('certificates', async (t) => {
   const { authority } = await labCertificates();
