@@ -190,11 +190,11 @@ export class History {
     return [this.#total.view('', most), ...names.flatMap((name) => this.#destinations.get(name)?.curves.view(name, most) ?? [])];
   }
 
-  /** Adds the names that are new in the configuration, and removes destinations that are no longer in it. */
+  /** Adds the names that are new in the configuration, and `-` for hosts of no destination, and removes destinations that are no longer in it. */
   #begin(): void {
-    const { configured } = this.#cells;
-    for (const name of this.#destinations.keys()) if (!configured.has(name)) this.#destinations.delete(name);
-    for (const name of configured) if (!this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
+    const counted = new Set([...this.#cells.configured, '-']);
+    for (const name of this.#destinations.keys()) if (!counted.has(name)) this.#destinations.delete(name);
+    for (const name of counted) if (!this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
     for (const name of this.#cells.clients.keys()) {
       if (this.#clients.has(name)) continue;
       const ring = new CounterRing(MINUTE_STEPS + 1, 2);
