@@ -132,6 +132,13 @@ t.test('another replica answers: the page says which', { skip: skipWithoutBrowse
   t.match(await page.title(), 'eco-egress-other');
 });
 
+t.test('events of another version than the page: it is loaded again', { skip: skipWithoutBrowser }, async (t) => {
+  let pages = 0;
+  const { page } = await open(t, await openScene(t, { info: () => ({ ...SCENE_INFO, version: (pages += 1) === 1 ? '1.0.0' : '2.0.0' }) }));
+  await page.locator('body[data-version="2.0.0"]').waitFor();
+  await isLive(page);
+});
+
 t.test('what clients chose is text', { skip: skipWithoutBrowser }, async (t) => {
   for (const javaScriptEnabled of [true, false]) {
     const url = await openScene(t, { info: () => ({ ...SCENE_INFO, instance: EVIL, version: EVIL, configFile: EVIL }), readiness: () => ({ ready: false, reasons: [EVIL], warnings: [EVIL] }) });
