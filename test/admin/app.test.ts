@@ -159,6 +159,14 @@ t.test('the numbers of all have what report mode lets pass to hosts of no destin
   t.strictSame(status.destinations.map(({ name }) => name), ['eco-sit']);
 });
 
+t.test('what is wrong can be asked of any of many destinations', async (t) => {
+  const destinations = Array.from({ length: 60 }, (_, i) => ({ name: `d${i}`, hosts: [`d${i}.example`], ports: [443], report: false, via: [] }));
+  const { url } = await openAdmin(t, { info: () => ({ ...INFO, config: { ...INFO.config, destinations } }) });
+  const page = await (await fetch(`${url}/`)).text();
+  t.match(page, 'And 10 more');
+  t.match(page, /<input id="about" name="destination" list="partners"/, 'also of those that the page does not show');
+});
+
 t.test('a certificate that has expired has no days left', async (t) => {
   const { url } = await openAdmin(t, { info: () => ({ ...INFO, certificates: new Map([['tlsServer.certFile', Date.now() / 1000 - 3_600]]) }) });
   t.match(await (await fetch(`${url}/`)).text(), /<th scope="row">tlsServer\.certFile<\/th><td><span class="bad">has expired, on \d{4}-\d\d-\d\d</);
