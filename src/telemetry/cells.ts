@@ -216,7 +216,7 @@ export class Cells {
     }
     // A response that was cut after its head has already been counted as
     // failed.
-    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now());
+    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now(), record.durationMs - record.firstByteMs);
     // Refusals take no time; in this histogram they would hide the partner's response times.
     if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
   }
