@@ -274,6 +274,9 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
   });
+  gauge(exposition, 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', [], (set) => {
+    if (typeof cells.config.listsEnd === 'number') set({}, cells.config.listsEnd / 1000);
+  });
   gauge(exposition, 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], (set) => {
     for (const { rule, owner, ticket, until } of cells.ruleEnds) set({ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000);
   });
