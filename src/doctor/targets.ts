@@ -31,12 +31,12 @@ export function targetsOf(config: Config, asked: readonly Authority[], isSelf: I
     const guards = createAddressGuards(destination, config.mode, isSelf);
     const meant = asked.filter(({ host }) => table.find(host).includes(index));
     const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant.map(({ host }) => host)])];
-    return named.flatMap((host) => portsOf(destination, host, meant).map(([port, guessed]) => ({ destination, host, port, guessed, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })));
+    return named.flatMap((host) => portsToTry(destination, host, meant).map(([port, guessed]) => ({ destination, host, port, guessed, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })));
   });
 }
 
 /** Of a range those that are known to be used, or else the first: not every port of a thousand is in use. */
-function portsOf({ gateway, ports }: DestinationConfig, host: string, asked: readonly Authority[]): (readonly [port: number, guessed: boolean])[] {
+function portsToTry({ gateway, ports }: DestinationConfig, host: string, asked: readonly Authority[]): (readonly [port: number, guessed: boolean])[] {
   const used = new Set([...asked, ...(gateway === null ? [] : [gateway])].flatMap((known) => (known.host === host ? [known.port] : [])));
   return ports.flatMap((entry): (readonly [number, boolean])[] => {
     const known = typeof entry === 'number' ? [entry] : [...used].filter((port) => hasPort([entry], port));

@@ -4,9 +4,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
-import { DestinationHealth, viewHealth } from '../../src/telemetry/destination-health.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import type { DestinationTraffic } from '../../src/telemetry/traffic-view.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { createExposition } from '../support/exposition.ts';
@@ -148,23 +146,6 @@ t.test('the status page shows what runs, escaped, and loads from this port alone
   }
   t.equal((await fetch(`${url}/page/server.js`)).status, 404, 'what runs here alone');
   t.equal((await fetch(`${url}/page/..%2fapp.ts`)).status, 404);
-});
-
-t.test('the numbers of all have what report mode lets pass to hosts of no destination', async (t) => {
-  const now = { requestsPerSecond: 7, requests: 70, failures: { minute: { 'connect-timeout': 2 }, hour: {} }, errors: { minute: 1, hour: 1 }, p50: null, p99: null };
-  const elsewhere: DestinationTraffic = { health: viewHealth('-', new DestinationHealth(), new Map()), now, pool: { active: 0, idle: 0 }, tunnels: 0, addresses: [], certificateEnds: 0 };
-  const { url } = await openAdmin(t, { traffic: { ...NO_TRAFFIC, of: (name) => (name === '-' ? elsewhere : null) } });
-  const status = (await (await fetch(`${url}/status.json`)).json()) as StatusView;
-  t.match(status, { requestsPerSecond: 7, failures: 2, errors: 1 });
-  t.strictSame(status.destinations.map(({ name }) => name), ['eco-sit']);
-});
-
-t.test('what is wrong can be asked of any of many destinations', async (t) => {
-  const destinations = Array.from({ length: 60 }, (_, i) => ({ name: `d${i}`, hosts: [`d${i}.example`], ports: [443], report: false, via: [] }));
-  const { url } = await openAdmin(t, { info: () => ({ ...INFO, config: { ...INFO.config, destinations } }) });
-  const page = await (await fetch(`${url}/`)).text();
-  t.match(page, 'And 10 more');
-  t.match(page, /<input id="about" name="destination" list="partners"/, 'also of those that the page does not show');
 });
 
 t.test('a certificate that has expired has no days left', async (t) => {
