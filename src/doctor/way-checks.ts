@@ -128,15 +128,18 @@ async function checkTcpOf(target: Target, { tools, trail }: Examination): Promis
         return ok(at, `${formatAuthority(address, port)} accepted the connection in ${Math.round(performance.now() - began)} ms`);
       } catch (error) {
         const fault = Fault.from(error);
-        if (target.guessed) return skipped(at, `${fault.code}; which ports of the range are in use is not known`, 'Give one that is with --target.');
-        if (fault.code === 'connect-timeout') timeouts += 1;
-        return failBy(at, fault);
+        if (fault.code === 'connect-timeout' && !target.guessed) timeouts += 1;
+        return failToReach(target, at, fault);
       }
     }),
   );
   if (reached.length > 0) trail.reached.set(targetKey(target), reached);
   else if (timeouts > 0) trail.silent.add(targetKey(target));
   return findings;
+}
+
+function failToReach({ guessed }: Target, subject: string, fault: Fault): DoctorFinding {
+  return guessed ? skipped(subject, `${fault.code}; which ports of the range are in use is not known`, 'Give one that is with --target.') : failBy(subject, fault);
 }
 
 /** Each parent proxy separately: whether it accepts us, and connects to the next hop or the target. */
@@ -178,7 +181,8 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
     socket.destroy();
     return ok(subject, `connects us to ${asked} in ${Math.round(performance.now() - began)} ms`);
   } catch (error) {
-    return failBy(subject, Fault.from(error));
+    const fault = Fault.from(error);
+    return fault.code === 'hop-upstream-failed' && next === undefined ? failToReach(target, subject, fault) : failBy(subject, fault);
   }
 }
 
