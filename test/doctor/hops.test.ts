@@ -57,7 +57,7 @@ t.test('a parent that reaches nothing at the first port of a range has no fault'
     configure: (draft) => {
       delete draft.destinations['plain'];
       draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
-      Object.assign(draft.destinations['eco'] as object, { ports: ['9000-9999'], gateway: undefined });
+      Object.assign(draft.destinations.eco, { ports: ['9000-9999'], gateway: undefined });
       delete draft.sourceIp;
       goBy(draft, { gate: { url: `http://gate.test:${parent.port}` } });
     },
