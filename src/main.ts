@@ -108,7 +108,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   command('doctor', 'Test the whole route from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', async () => (await import('./cli/doctor.ts')).runDoctor)
     .option(...configOption)
     .option('--client', 'test as a client: with its environment instead of a configuration')
-    .option('--target <url>', 'what a client asks for; else, a name for the patterns of the file')
+    .option('--target <url>', 'what a client asks for; else, a host and port for the patterns and ranges of the file')
     .option('--proxy <url>', 'the proxy to test, or the one that a client uses; else the one of the file, or of HTTPS_PROXY')
     .option('--ca <file>', "as a client: the authority of the partner's certificate, PEM")
     .option('--only <check...>', 'only these checks, and what they need')

@@ -34,6 +34,7 @@ import { createGatewayRouter, type GatewayRouter, routeTerms } from './gateway/r
 import { ConnectionCount } from './limits.ts';
 import { HttpForms } from './listeners/http-forms.ts';
 import type { Authenticator } from './identity/authenticator.ts';
+import { firstListEnd } from './identity/revocation.ts';
 import { type Listeners, openListeners } from './listeners/open-listeners.ts';
 import { createSelfCheck, type SelfCheck } from './listeners/self.ts';
 import { SniForm } from './listeners/sni-form.ts';
@@ -458,7 +459,7 @@ class RunningService implements Service {
   /** The metrics of the configuration in force. */
   #describe(): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
-    return describePolicy(this.#config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), ruleEnds: listRuleEnds(this.#config.rules, this.#clock()) });
+    return describePolicy(this.#config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), listsEnd: firstListEnd(this.#config.tlsServer?.crl ?? ''), ruleEnds: listRuleEnds(this.#config.rules, this.#clock()) });
   }
 
   #createForms(gateway: GatewayRouter): HttpForms {

@@ -33,7 +33,9 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
   const clients = traffic.history.clients();
   const { open, byClient, oldest } = traffic.tunnels(MOST_TUNNELS_SHOWN);
   const denials = explainer.denials(MOST_REQUESTS, MOST_REQUESTS);
-  const sum = (value: (destination: StatusDestination) => number): number => destinations.reduce((total, destination) => total + value(destination), 0);
+  // Report mode also lets requests pass to hosts of no destination.
+  const all = [...destinations, viewDestination({ name: '-', hosts: [], ports: [], report: false, via: [] }, traffic.of('-'), ports, 0, [], now)];
+  const sum = (value: (destination: StatusDestination) => number): number => all.reduce((total, destination) => total + value(destination), 0);
   const { result, seen, expected, since, at, reason, history } = sourceIp();
   return {
     at: iso(now),

@@ -50,6 +50,6 @@ export async function composePage(content: PageContent): Promise<string> {
     `<meta name="color-scheme" content="light dark"><title>${escapeMarkup(title)}</title>` +
     `<link rel="icon" type="image/svg+xml" href="/page/${icon}.svg"><link rel="stylesheet" href="/page/uplot.css"><link rel="stylesheet" href="/page/page.css">` +
     `<script type="importmap">${IMPORT_MAP}</script><script type="module" src="/page/client.js"></script></head>` +
-    `<body data-page="${content.kind}"><div id="page">${renderBody(content)}</div></body></html>\n`
+    `<body data-page="${content.kind}"${content.kind === 'status' ? ` data-version="${escapeMarkup(content.view.version)}"` : ''}><div id="page">${renderBody(content)}</div></body></html>\n`
   );
 }

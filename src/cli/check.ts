@@ -157,7 +157,7 @@ function listPermits(config: Config): PermitRow[] {
 function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string, report: boolean): PermitRow {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
-  const needsCredentials = client.basic !== null || client.tokens !== null;
+  const needsCredentials = client.basic !== null || client.tokens !== null || client.certificates !== null;
   return {
     client: client.name,
     clientAddresses: client.addresses,

@@ -74,7 +74,7 @@ async function lookFromProxy(options: DoctorOptions, io: CommandIo): Promise<Doc
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env });
   if (!loaded.ok) return [faulty(file, loaded.faults), EXIT.usage];
-  return withExitCode(await examineProxy({ loaded, file, host: factsOf(io), proxy, hosts: target === null ? [] : [target.host], timeout, only }));
+  return withExitCode(await examineProxy({ loaded, file, host: factsOf(io), proxy, asked: target === null ? [] : [target], timeout, only }));
 }
 
 async function lookFromClient(options: DoctorOptions, io: CommandIo): Promise<DoctorOutcome> {

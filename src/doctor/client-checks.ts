@@ -114,9 +114,8 @@ export async function checkClientTls(examination: ClientExamination): Promise<Do
   } catch (error) {
     const fault = Fault.from(error);
     trail.open = false;
-    if (fault.code !== 'tls-certificate') return [failBy(target.where, fault)];
-    const finding = failBy(target.where, fault);
-    return [{ ...finding, seen: `${finding.seen}${await tellChain(examination)}`, advice: adviseOnFault(fault) }];
+    const finding = { ...failBy(target.where, fault), advice: adviseOnFault(fault) };
+    return [fault.code === 'tls-certificate' ? { ...finding, seen: `${finding.seen}${await tellChain(examination)}` } : finding];
   }
 }
 
@@ -132,6 +131,7 @@ async function tellChain(examination: ClientExamination): Promise<string> {
 
 /** A client has no proxy configuration, which the dialler's remedies mention. */
 function adviseOnFault({ remedy }: Fault): string | null {
+  if (remedy?.includes('.certFile') === true) return 'If the partner asks for a client certificate: the doctor shows none. Check that the client shows its own, and that the partner accepts it.';
   if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
   return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
 }
@@ -149,7 +149,7 @@ export async function checkClientHttp(examination: ClientExamination): Promise<D
     const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where, ...credentialFields(proxy.credentials) } } : {}) });
     const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
     if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
-    noteClock(trail.clocks, target.where, headers['date'], (asked + host.now()) / 2);
+    noteClock(trail.clocks, target.where, headers, (asked + host.now()) / 2);
     return [judgeStatus(target.where, `HEAD ${target.path} is answered ${status}`, status)];
   } catch (error) {
     return [failBy(target.where, Fault.from(error))];

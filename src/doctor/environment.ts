@@ -161,7 +161,7 @@ const MISTAKES: readonly Mistake[] = [
     find: ({ env }) => {
       const options = javaOptions(env);
       if (options === null) return usesProxy(env) ? [warn('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'is not set: Java ignores HTTPS_PROXY and connects directly', 'For Java, set -Dhttps.proxyHost and -Dhttps.proxyPort in it: docs/clients/java.md.')] : [];
-      if (options.has('https.proxyHost') || !usesProxy(env)) return [];
+      if ((options.get('https.proxyHost') ?? '') !== '' || !usesProxy(env)) return [];
       return [fail('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'has no -Dhttps.proxyHost: Java ignores HTTPS_PROXY and connects directly', 'Add -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT, and the same for http.')];
     },
   },
@@ -170,9 +170,9 @@ const MISTAKES: readonly Mistake[] = [
     find: ({ env }) => {
       const options = javaOptions(env) ?? new Map<string, string>();
       return ['https', 'http'].flatMap((scheme) => {
-        const host = options.get(`${scheme}.proxyHost`);
+        const host = options.get(`${scheme}.proxyHost`) ?? '';
         const port = options.get(`${scheme}.proxyPort`);
-        if (host === undefined) return [];
+        if (host === '') return [];
         if (/[/:]/.test(host) && !/^\[.*\]$/.test(host)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost=${showWritten(host)} is more than a host`, `Write the host alone, and the port in -D${scheme}.proxyPort.`)];
         if (port === undefined || !/^\d{1,5}$/.test(port)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost has no -D${scheme}.proxyPort: Java takes ${scheme === 'https' ? 443 : 80}`, `Add -D${scheme}.proxyPort=3128.`)];
         return [];

@@ -12,7 +12,7 @@ import { createResolver, type Resolver } from '../dial/resolver.ts';
 import { Fault } from '../errors.ts';
 import { askOnce, type OneAnswer, type OneQuestion } from '../relay/ask-once.ts';
 import type { Verification } from '../source-ip/verify.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { type Authority, formatAuthority } from '../targets/host.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import type { Target } from './targets.ts';
 
@@ -50,6 +50,8 @@ export interface Examination {
   readonly file: string;
   readonly hash: string;
   readonly warnings: readonly ConfigFinding[];
+  /** Hosts and ports to try, as asked for. */
+  readonly asked: readonly Authority[];
   readonly targets: readonly Target[];
   readonly tools: Tools;
   readonly host: HostFacts;

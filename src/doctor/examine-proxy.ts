@@ -12,6 +12,7 @@ import { type Check, createReport, type DoctorReport, runChecks } from './findin
 import { checkForms } from './form-checks.ts';
 import { checkClock, checkConfiguration, checkOpenFiles, checkPorts, checkRoute } from './machine-checks.ts';
 import { checkHttp, checkTls } from './partner-checks.ts';
+import type { Authority } from '../targets/host.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import { targetsOf } from './targets.ts';
 import { checkHops, checkResolution, checkSilence, checkSourceAddress, checkTcp } from './way-checks.ts';
@@ -23,8 +24,8 @@ export interface ProxyExamination {
   readonly host: HostFacts;
   /** The proxy for trying forms; null: the one that runs here, or one that the doctor starts. */
   readonly proxy: ProxyAddress | null;
-  /** Names to try where a destination has a pattern for them. */
-  readonly hosts: readonly string[];
+  /** Hosts and ports to try where a destination has a pattern or a range for them. */
+  readonly asked: readonly Authority[];
   /** For each step, ms. */
   readonly timeout: number;
   /** Names of checks; empty: all. */
@@ -52,12 +53,12 @@ export const PROXY_CHECKS: readonly Check<Examination>[] = [
 ];
 
 /** Leaves nothing running. */
-export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, only, lookup }: ProxyExamination): Promise<DoctorReport> {
+export async function examineProxy({ loaded, file, host, proxy, asked, timeout, only, lookup }: ProxyExamination): Promise<DoctorReport> {
   const config = hurry(loaded.config, timeout);
   const { http, tls, admin } = config.listeners;
   const self = createSelfCheck([...http, ...tls, admin]);
   const isSelf = (address: string, port: number): boolean => self.isSelf(address, port);
-  const targets = targetsOf(config, hosts, isSelf);
+  const targets = targetsOf(config, asked, isSelf);
   const tools = createTools({ config, lookup, timeouts: config.timeouts, timeout });
   const chosen: Promise<FormsProxy>[] = [];
   const examination: Examination = {
@@ -65,6 +66,7 @@ export async function examineProxy({ loaded, file, host, proxy, hosts, timeout, 
     file,
     hash: loaded.hash,
     warnings: loaded.warnings,
+    asked,
     targets,
     tools,
     host,

@@ -1,4 +1,5 @@
 /** Checks of this host only: configuration, clock, open files, NAT ports, route. */
+import { isIPv6 } from 'node:net';
 import type { Config } from '../config/config.ts';
 import { descriptorNeeds } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
@@ -95,19 +96,14 @@ function plan({ config: { limits, nat } }: Examination): DoctorFinding {
 
 /** Whether there is a route to each address, and its local address. Sends nothing. */
 export async function checkRoute({ targets, tools, trail }: Examination): Promise<DoctorFinding[]> {
-  const places = new Map<string, number>();
-  for (const target of targets) {
-    if (target.destination.via.length > 0) continue;
-    for (const address of trail.addresses.get(targetKey(target)) ?? []) places.set(address, target.port);
-  }
-  return Promise.all(
-    [...places].map(async ([address, port]) => {
-      try {
-        return ok(address, `from ${await tools.localAddress(address, port)}`);
-      } catch (error) {
-        trail.routeless.add(address);
-        return failBy(address, Fault.from(error));
-      }
-    }),
-  );
+  const groups = targets.flatMap((target) => (target.destination.via.length > 0 ? [] : [{ port: target.port, addresses: trail.addresses.get(targetKey(target)) ?? [] }]));
+  const places = new Map(groups.flatMap(({ port, addresses }) => addresses.map((address) => [address, port] as const)));
+  const routes = await Promise.all([...places].map(async ([address, port]) => ({ address, local: await tools.localAddress(address, port).catch((error: unknown) => Fault.from(error)) })));
+  for (const { address, local } of routes) if (local instanceof Fault) trail.routeless.add(address);
+  // A host may have one family, and a partner both.
+  const isSpare = (address: string): boolean => groups.every(({ addresses }) => !addresses.includes(address) || addresses.some((other) => isIPv6(other) !== isIPv6(address) && !trail.routeless.has(other)));
+  return routes.map(({ address, local }) => {
+    if (!(local instanceof Fault)) return ok(address, `from ${local}`);
+    return isSpare(address) ? skipped(address, `no route (${local.detail}); the partner's other addresses are dialled`) : failBy(address, local);
+  });
 }

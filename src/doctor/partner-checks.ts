@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { readPeerChain, type PartnerCertificate } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
+import type { OneAnswer } from '../relay/ask-once.ts';
 import { bound } from '../telemetry/safe-text.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { failBy, type DoctorFinding, judgeStatus, ok, skipped, warn } from './finding.ts';
@@ -99,7 +100,7 @@ async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Exami
     const asked = host.now();
     const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin, path });
     trail.answered.add(targetKey(target));
-    noteClock(trail.clocks, where, headers['date'], (asked + host.now()) / 2);
+    noteClock(trail.clocks, where, headers, (asked + host.now()) / 2);
     return [judgeStatus(where, `HEAD ${path} is answered ${status}`, status)];
   } catch (error) {
     return [failBy(where, Fault.from(error))];
@@ -107,7 +108,8 @@ async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Exami
 }
 
 /** RFC 9110 §6.6.1: when the answer was made, to the second. */
-export function noteClock(clocks: { where: string; ahead: number }[], where: string, date: string | string[] | undefined, now: number): void {
-  const told = typeof date === 'string' ? Date.parse(date) : Number.NaN;
+export function noteClock(clocks: { where: string; ahead: number }[], where: string, { date, age }: OneAnswer['headers'], now: number): void {
+  // A cache answers with the Date of what it stored (RFC 9111 §5.1).
+  const told = typeof date === 'string' ? Date.parse(date) + (Number(age ?? 0) || 0) * 1000 : Number.NaN;
   if (!Number.isNaN(told)) clocks.push({ where, ahead: told - now });
 }

@@ -4,8 +4,8 @@ import type { AddressGuard, DialTarget } from '../dial/dial.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { type AddressGuards, createAddressGuards, createHopGuard, describeAddress } from '../policy/address-guard.ts';
 import { buildHostTable } from '../policy/tables.ts';
-import { formatAuthority } from '../targets/host.ts';
-import { firstPort } from '../targets/port-range.ts';
+import { type Authority, formatAuthority } from '../targets/host.ts';
+import { firstPort, hasPort } from '../targets/port-range.ts';
 
 /** One host and port of a destination, to be tried. */
 export interface Target {
@@ -13,6 +13,8 @@ export interface Target {
   /** Canonical; never a pattern. */
   readonly host: string;
   readonly port: number;
+  /** It is the first of a range, and whether anything uses it is not known. */
+  readonly guessed: boolean;
   /** `eco-sit.telus.internal:443`. */
   readonly where: string;
   /** The upstream's protocol there, as far as the configuration says. */
@@ -22,17 +24,23 @@ export interface Target {
 
 type IsSelf = (address: string, port: number) => boolean;
 
-/** @param hosts names to try where a destination has a pattern for them */
-export function targetsOf(config: Config, hosts: readonly string[], isSelf: IsSelf): Target[] {
+/** @param asked hosts and ports to try where a destination has a pattern or a range for them */
+export function targetsOf(config: Config, asked: readonly Authority[], isSelf: IsSelf): Target[] {
   const table = buildHostTable(config.destinations.map((destination) => destination.hosts));
   return config.destinations.flatMap((destination, index) => {
     const guards = createAddressGuards(destination, config.mode, isSelf);
-    const meant = hosts.filter((host) => table.find(host).includes(index));
-    const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant])];
-    return named.flatMap((host) =>
-      // The first port of a range: not every port of a thousand is in use.
-      destination.ports.map(firstPort).map((port) => ({ destination, host, port, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })),
-    );
+    const meant = asked.filter(({ host }) => table.find(host).includes(index));
+    const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant.map(({ host }) => host)])];
+    return named.flatMap((host) => portsToTry(destination, host, meant).map(([port, guessed]) => ({ destination, host, port, guessed, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })));
+  });
+}
+
+/** Of a range those that are known to be used, or else the first: not every port of a thousand is in use. */
+function portsToTry({ gateway, ports }: DestinationConfig, host: string, asked: readonly Authority[]): (readonly [port: number, guessed: boolean])[] {
+  const used = new Set([...asked, ...(gateway === null ? [] : [gateway])].flatMap((known) => (known.host === host ? [known.port] : [])));
+  return ports.flatMap((entry): (readonly [number, boolean])[] => {
+    const known = typeof entry === 'number' ? [entry] : [...used].filter((port) => hasPort([entry], port));
+    return known.length > 0 ? known.map((port) => [port, false]) : [[firstPort(entry), true]];
   });
 }
 

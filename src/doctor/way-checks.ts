@@ -11,12 +11,12 @@ import { describeAddresses, dialTargetOf, targetGuard, patternsOf, type Target }
 
 /** Looks up every host and parent; leaves the addresses that may be dialled in the trail. */
 export async function checkResolution(examination: Examination): Promise<DoctorFinding[]> {
-  const { config, targets } = examination;
-  const hosts = new Map<string, Target[]>();
-  for (const target of targets) hosts.set(hostKey(target), [...(hosts.get(hostKey(target)) ?? []), target]);
+  const { asked, config, targets } = examination;
+  const byHost = Map.groupBy(targets, hostKey);
+  const strangers = asked.filter(({ host }) => !targets.some((target) => target.host === host)).map(({ host }) => fail(host, 'host-not-allowed', 'no destination lists it', 'Check its spelling, or add it to the hosts of a destination.'));
   const patterns = patternsOf(config, targets).map((pattern) => skipped(pattern, 'is a pattern for many names', 'Give one of them with --target.'));
-  const found = await Promise.all([...[...hosts.values()].map((ports) => checkHost(ports, examination)), ...hopsOf(examination).map((hop) => checkHop(hop, examination))]);
-  return [...found.flat(), ...patterns];
+  const found = await Promise.all([...[...byHost.values()].map((ports) => checkHost(ports, examination)), ...hopsOf(examination).map((hop) => checkHop(hop, examination))]);
+  return [...found.flat(), ...strangers, ...patterns];
 }
 
 async function checkHost(ports: readonly Target[], examination: Examination): Promise<DoctorFinding[]> {
@@ -128,14 +128,18 @@ async function checkTcpOf(target: Target, { tools, trail }: Examination): Promis
         return ok(at, `${formatAuthority(address, port)} accepted the connection in ${Math.round(performance.now() - began)} ms`);
       } catch (error) {
         const fault = Fault.from(error);
-        if (fault.code === 'connect-timeout') timeouts += 1;
-        return failBy(at, fault);
+        if (fault.code === 'connect-timeout' && !target.guessed) timeouts += 1;
+        return failToReach(target, at, fault);
       }
     }),
   );
   if (reached.length > 0) trail.reached.set(targetKey(target), reached);
   else if (timeouts > 0) trail.silent.add(targetKey(target));
   return findings;
+}
+
+function failToReach({ guessed }: Target, subject: string, fault: Fault): DoctorFinding {
+  return guessed ? skipped(subject, `${fault.code}; which ports of the range are in use is not known`, 'Give one that is with --target.') : failBy(subject, fault);
 }
 
 /** Each parent proxy separately: whether it accepts us, and connects to the next hop or the target. */
@@ -177,7 +181,8 @@ async function checkParent(target: Target, { hop, parent, depth }: ParentAt, { i
     socket.destroy();
     return ok(subject, `connects us to ${asked} in ${Math.round(performance.now() - began)} ms`);
   } catch (error) {
-    return failBy(subject, Fault.from(error));
+    const fault = Fault.from(error);
+    return fault.code === 'hop-upstream-failed' && next === undefined ? failToReach(target, subject, fault) : failBy(subject, fault);
   }
 }
 

@@ -7,7 +7,7 @@ import type { Permit } from '../egress.ts';
 import type { Fault } from '../errors.ts';
 import { Denial } from '../policy/deny.ts';
 import type { Deny } from '../policy/verdict.ts';
-import { type AccessRecord, outcomeOf } from '../telemetry/access-record.ts';
+import { type AccessRecord, outcomeOf, PLANNED_ENDS } from '../telemetry/access-record.ts';
 import { type DenialRecord, type Found, keep, type KeptRequest, recordOf } from './kept-request.ts';
 
 /** Requests of one client for one host, ordered by number. */
@@ -207,11 +207,11 @@ export class RecentFailures {
   }
 
   /**
-   * A request has ended. Keeps it if it was permitted and has failed.
+   * A request has ended. Keeps it if it was permitted and has failed, other than as planned.
    * @param permit by which it was permitted; null: never
    */
   note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void {
-    if (fault === null || outcomeOf(record) !== 'failed') return;
+    if (fault === null || outcomeOf(record) !== 'failed' || PLANNED_ENDS.has(fault.code)) return;
     const { code, message: detail, remedy } = fault;
     this.#byId.set(record.requestId, keep(record, 'allow', { code, detail, remedy }, permit?.ask ?? null, Date.now()));
     if (this.#byId.size <= MOST_FAILURES) return;

@@ -46,6 +46,12 @@ export function readRevocationLists(pem: string): (RevocationList | null)[] {
   return [...pem.matchAll(LIST)].map(([, base64 = '']) => readList(Buffer.from(base64, 'base64')));
 }
 
+/** When the first list in a PEM text is out of date, ms since the epoch; null: none says so. */
+export function firstListEnd(pem: string): number | null {
+  const ends = readRevocationLists(pem).flatMap((list) => list?.until ?? []);
+  return ends.length === 0 ? null : Math.min(...ends);
+}
+
 /** Null: not a certificate. */
 export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
   const [serial, , issuer] = certificateFields(raw);

@@ -94,6 +94,11 @@ export function byTarget({ tries }: DestinationEvidence): AddressTry[][] {
   return [...Map.groupBy(tries, ({ where }) => where).values()];
 }
 
+/** The host that was tried. */
+export function hostTried({ where }: AddressTry): string {
+  return where.replace(/:\d+$/, '');
+}
+
 /** Whether no address of some host and port accepts a connection. */
 export function isDown(destination: DestinationEvidence): boolean {
   return byTarget(destination).some((tries) => tries.every((one) => outcomeOfTry(one) !== 'open'));

@@ -1,4 +1,5 @@
 /** Answers incident questions: collects the evidence, which is the state of the running proxy and the tries made now, bounded in number and in time, and has it judged. */
+import { isIPv6 } from 'node:net';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
@@ -11,10 +12,11 @@ import { type Target, targetGuard, targetsOf } from '../doctor/targets.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
 import type { Verification, VerifyRequest } from '../source-ip/verify.ts';
-import type { HealthView } from '../telemetry/destination-health.ts';
+import { formatAuthority } from '../targets/host.ts';
+import { type HealthView, LAST_OUTCOMES } from '../telemetry/destination-health.ts';
 import { bound } from '../telemetry/safe-text.ts';
 import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, ProxyEvidence, SourceEvidence } from './evidence.ts';
-import { RECENT_MS } from './finding.ts';
+import { outcomeOfTry, RECENT_MS } from './finding.ts';
 import { type IncidentVerdict, judgeIncident } from './judge.ts';
 import { readSentSegments, sentBetween } from './retransmits.ts';
 import { tryAddress, type TryContext, tryName, tryParents, tryRoute } from './try-destination.ts';
@@ -26,8 +28,8 @@ const MOST_TRIED_MS = 15_000;
 /** Hosts and ports, and addresses of one host, that are tried. */
 const MOST_TARGETS = 16;
 const MOST_TRIED_ADDRESSES = 4;
-/** Hosts of recent failures that are tried of each destination that has a pattern. */
-const MOST_PATTERN_HOSTS = 2;
+/** Hosts and ports of recent failures that are tried of each destination that has a pattern or a range. */
+const MOST_PATTERN_HOSTS = 4;
 const MOST_FAILURES_READ = 200;
 const MOST_DENIALS_READ = 1_000;
 const MOST_KEPT_FAILURES = 20;
@@ -51,12 +53,19 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
   const clocks: TryContext['clocks'] = [];
   const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), clocks };
   const failures = sources.failures(MOST_FAILURES_READ);
-  const patterned = destinations.filter(({ hosts: all }) => all.some((host) => host.startsWith('*')));
-  const hosts = patterned.flatMap(({ name }) => [...new Set(failures.filter(({ destination }) => destination === name).map(({ host }) => host))].slice(0, MOST_PATTERN_HOSTS));
-  const targets = targetsOf(config, hosts, isSelf);
-  const tried = targets.slice(0, MOST_TARGETS);
+  const failedAt = destinations.flatMap(({ name, hosts, ports }) => {
+    if (!hosts.some((host) => host.startsWith('*')) && ports.every((port) => typeof port === 'number')) return [];
+    return [...new Map(failures.flatMap((one) => (one.destination === name ? [[formatAuthority(one.host, one.port), one] as const] : []))).values()].slice(0, MOST_PATTERN_HOSTS);
+  });
+  const targets = targetsOf(config, failedAt, isSelf);
+  // Those that fail come first: only they can show what is wrong.
+  const failed = new Set(failures.map(({ host, port }) => formatAuthority(host, port)));
+  const tried = targets.map((target) => ({ target, urgency: LAST_OUTCOMES.indexOf(sources.health(target.destination.name)?.last ?? 'ok') + Number(failed.has(target.where)) / 2 })).toSorted((one, other) => other.urgency - one.urgency).slice(0, MOST_TARGETS).map(({ target }) => target);
   const [source, results] = await Promise.all([askSource(sources), Promise.all(tried.map((target) => tryTarget(target, sources, context))), delay(LEAST_WATCHED_MS)]);
   loop.disable();
+  // Each once: a file may have thousands of destinations.
+  const [recent, circuits, ports] = [sources.failures(MOST_FAILURES_READ), sources.circuits(), sources.ports()];
+  const read: IncidentSources = { ...sources, failures: () => recent, circuits: () => circuits, ports: () => ports };
   const at = now();
   return {
     at,
@@ -67,7 +76,7 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
     source,
     denials: groupRefusals(sources.denials(MOST_DENIALS_READ), at, sources.proxy().loadedAt, asked),
     clocks,
-    destinations: destinations.map(({ name, via }) => ({ ...describeTraffic(name, sources), via: via.map((hop) => hop.name), ...mergeResults(results.filter((result) => result.target.destination.name === name)) })),
+    destinations: destinations.map(({ name, via }) => ({ ...describeTraffic(name, read), via: via.map((hop) => hop.name), ...mergeResults(results.filter((result) => result.target.destination.name === name)) })),
     leftOut: targets.length - tried.length + results.reduce((sum, { leftOut }) => sum + leftOut, 0),
   };
 }
@@ -95,17 +104,19 @@ async function tryTarget(target: Target, sources: IncidentSources, context: TryC
   const { history, resolveAsRequests } = sources;
   const behind = destination.via.length > 0;
   const parents = behind ? tryParents(target, context) : [];
-  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: [await tryRoute(target, context)], leftOut: 0 };
+  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: target.guessed ? [] : [await tryRoute(target, context)], leftOut: 0 };
   const patience = AbortSignal.timeout(STEP_MS);
   const inUse = resolveAsRequests(host, patience).catch(() => null);
   const answers: NameTry['history'] = history.answersFor(host).map(({ at, addresses, code }) => ({ at, addresses, code }));
   const name = await tryName(target, context, await inUse, answers);
-  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: name.addresses.length > name.refused.length ? [await tryRoute(target, context)] : [], leftOut: 0 };
+  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: !target.guessed && name.addresses.length > name.refused.length ? [await tryRoute(target, context)] : [], leftOut: 0 };
   // If the resolver fails, the addresses that requests use instead are tried.
   const guard = targetGuard(target);
   const permitted = (name.fault === null ? name.addresses : (name.inUse ?? [])).filter((address) => guard(address, port) === null);
   const before = new Map(Array.from(sources.connections(), ({ key, bytesReceived }) => [key, bytesReceived]));
-  const tries = await Promise.all(permitted.slice(0, MOST_TRIED_ADDRESSES).map((address) => tryAddress(target, address, context, () => movedSince(before, sources.connections(), address))));
+  const all = await Promise.all(permitted.slice(0, MOST_TRIED_ADDRESSES).map((address) => tryAddress(target, address, context, () => movedSince(before, sources.connections(), address))));
+  // A host may have one family, and a partner both.
+  const tries = all.filter((one) => !target.guessed || outcomeOfTry(one) === 'open').filter(({ tcp: { address, outcome } }) => outcome !== 'unsent' || !all.some((other) => outcomeOfTry(other) === 'open' && isIPv6(other.tcp.address) !== isIPv6(address)));
   return { target, names: [name], tries, parents: [], routes: [], leftOut: Math.max(0, permitted.length - MOST_TRIED_ADDRESSES) };
 }
 

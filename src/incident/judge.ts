@@ -2,10 +2,10 @@
 import { escapeText } from '../telemetry/safe-text.ts';
 import { APPLICATION_RULES, TLS_RULES } from './answer-rules.ts';
 import { type DestinationEvidence, INCIDENT_PARTS, type IncidentEvidence, type IncidentPart } from './evidence.ts';
-import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, isSourceProven, outcomeOfTry, reachedElsewhere, utc } from './finding.ts';
+import { type EvidenceLine, type IncidentConfidence, type IncidentFinding, type IncidentRule, hostTried, isSourceProven, outcomeOfTry, reachedElsewhere, utc } from './finding.ts';
 import { NETWORK_RULES } from './network-rules.ts';
 import { PACKET_RULES, PARENT_RULES } from './partner-rules.ts';
-import { MINOR_RULES, POLICY_RULES, PROXY_RULES } from './proxy-rules.ts';
+import { FLOOD, MINOR_RULES, POLICY_RULES, PROXY_RULES } from './proxy-rules.ts';
 
 /** `ok`: nothing is wrong now. */
 export const INCIDENT_STATES = ['ok', 'degraded', 'broken'] as const;
@@ -161,7 +161,7 @@ const holdsForAll = (destinations: readonly DestinationEvidence[], holds: (desti
 
 /** Why a part is not the cause; null: the evidence does not say. */
 const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => string | null>> = {
-  pod: ({ denials }) => (denials.length === 0 ? 'no request was refused in the last minute' : 'what was refused in the last minute is little'),
+  pod: ({ denials }) => (denials.length === 0 ? 'no request was refused in the last minute' : denials.reduce((sum, { count }) => sum + count, 0) < FLOOD ? 'what was refused in the last minute is little' : null),
   proxy: ({ proxy: { eventLoopMs, limits, loadedAt } }) => `it answers, its event loop is late by ${Math.round(eventLoopMs)} ms, ${limits.map(({ name, used, limit }) => `${used}${limit === null ? '' : ` of ${limit}`} ${name}`).join(', ')}; configuration in force since ${utc(loadedAt)}`,
   nat: (evidence) => (isSourceProven(evidence) ? `the echo endpoint ${evidence.source.endpoint ?? '-'} sees ${evidence.source.seen ?? '-'}, as expected` : null),
   resolver: ({ destinations }) => {
@@ -199,7 +199,7 @@ function writeLetter(whole: IncidentEvidence, { part, confidence, destination, w
   const { at, source, destinations } = whole;
   const elsewhere = destination === null ? null : reachedElsewhere(whole, destination);
   if (!part.startsWith('partner') || confidence === 'unsure') return null;
-  const hosts = destinations.filter(({ name }) => name === destination).flatMap(({ names, tries }) => [...names.map(({ host }) => host), ...tries.map(({ where }) => where.replace(/:\d+$/, ''))]);
+  const hosts = destinations.filter(({ name }) => name === destination).flatMap(({ names, tries }) => [...names.map(({ host }) => host), ...tries.map(hostTried)]);
   const from = source.seen ?? (source.expected.length > 0 ? source.expected.join(' or ') : null);
   const proven = source.result === 'match' && source.seen !== null ? ` (seen from outside at ${utc(source.at)})` : '';
   const tried = evidence.filter((line) => line.at !== null).slice(0, MOST_QUOTED);

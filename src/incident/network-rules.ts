@@ -1,6 +1,6 @@
 /** The rules about causes between the proxy and the partner, on our side: the NAT, the route out, the resolver, the clock of this host. Pure. */
 import type { DestinationEvidence, IncidentEvidence, NameTry } from './evidence.ts';
-import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, completeFinding, outcomeOfTry, type Symptom } from './finding.ts';
+import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, completeFinding, hostTried, outcomeOfTry, type Symptom } from './finding.ts';
 import type { SentSegments } from './retransmits.ts';
 
 const NETWORK: readonly Symptom[] = ['silent', 'refused', 'unreachable', 'tls', 'http'];
@@ -143,7 +143,8 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
   const { host, fault, inUse } = name;
   const code = fault?.code ?? 'resolver-failed';
   const missing = code === 'name-not-found';
-  const broken = inUse === null || missing || isDown(destination);
+  const broken = inUse === null || missing || isDown({ ...destination, tries: destination.tries.filter((one) => hostTried(one) === host) });
+  const lost = new Set(destination.names.flatMap((one) => (one.fault === null ? [] : [one.host])));
   const tail = inUse === null || missing ? '' : `; ${inUse.join(', ')} is used, as known before`;
   return completeFinding({
     part: 'resolver',
@@ -155,7 +156,8 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
     evidence: [nameLine(name), ...earlierLines(name)],
     alternatives: missing ? [{ part: 'proxy', why: 'the name in the configuration may be misspelt, if it never resolved' }] : [{ part: 'route', why: 'the route to the resolver may be broken' }],
     next: ['Ask the resolver from the node of the proxy (dig), and those who run it.', ...(missing ? ['If it has never resolved, check the spelling; otherwise ask the partner whether it still has the name.'] : [])],
-    explains: ['name', 'silent', 'refused'],
+    // What a host meets whose name is known has another cause.
+    explains: destination.tries.every((one) => outcomeOfTry(one) === 'open' || lost.has(hostTried(one))) ? ['name', 'silent', 'refused'] : ['name'],
   });
 }
 

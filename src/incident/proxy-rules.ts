@@ -7,7 +7,7 @@ import { type IncidentFinding, type IncidentRule, type NamelessFinding, complete
 const SLOW_LOOP_MS = 500;
 const STUCK_LOOP_MS = 1000;
 /** Denials of one client in a minute that count as a flood, above the usual background of a cluster. */
-const FLOOD = 100;
+export const FLOOD = 100;
 /** Fewer refusals may be one mistyped command. */
 const FEW = 3;
 
@@ -75,6 +75,7 @@ function findPod({ denials }: IncidentEvidence): NamelessFinding[] {
     const { client, clientAddress, code, count, hosts } = group;
     const who = client === '-' ? clientAddress : `${client} (${clientAddress})`;
     if (RATED.has(code) && count >= FEW) return [pod(group, `${who} has used up what its rate permits: ${code}`, { confidence: 'likely', alternatives: [{ part: 'proxy', why: 'the rate of its rule may be too small for what is meant' }], next: ['Look at the pod; if it does what it should, raise the rate of its rule.'] })];
+    if (code === 'limit-reached' && count >= FEW) return [pod(group, `a limit refuses requests of ${who}: ${count} in the last minute`, { part: 'proxy', state: 'broken', confidence: 'likely', alternatives: [{ part: 'pod', why: 'it may ask for, or hold, more than it should' }, { part: 'partner-application', why: 'answers that take long hold for long what is limited' }], next: ['Follow "why?" beside the denial on the status page: it names the limit. See what holds so many, add replicas, or raise the limit.'] })];
     if (count >= FLOOD && ASKED_WRONGLY.has(FAULTS[code].blame)) return [pod(group, `${who} sends a flood of requests that are refused: ${count} in the last minute, for ${hosts === 1 ? 'one host' : `${hosts} hosts`} (${code})`, { next: ['Look at that pod: the access log has its address and what it asks for.'] })];
     if (FAULTS[code].blame === 'client' && count >= FEW && !ENDS.has(code)) return [pod(group, `${who} sends what the proxy cannot accept: ${code}`, { next: [`Correct the client: docs/errors.md says what to do about ${code}.`] })];
     return [];
@@ -96,7 +97,6 @@ function findChange({ at: now, proxy: { policyChange } }: IncidentEvidence, earl
   if (policyChange === null || !isFresh(policyChange, now) || !policyChange.denies || earlier.some(({ rule }) => rule === 'policy')) return [];
   return [completeFinding({ part: 'proxy', state: 'degraded', confidence: 'unsure', what: 'the latest reload denies requests that were permitted before', since: policyChange.at, evidence: [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }, ...policyChange.classes.map((text) => ({ at: null, text }))], alternatives: [{ part: 'pod', why: 'the change may be meant, and this replica was not asked for any of it' }], next: ['If it is not meant, take the change back and reload.'] })];
 }
-
 
 /** Requests are served, and what is recorded of them is incomplete. */
 function findLostTelemetry({ proxy: { telemetry } }: IncidentEvidence): NamelessFinding[] {

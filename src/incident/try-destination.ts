@@ -111,7 +111,7 @@ async function tryHttp({ destination, protocol, where }: Target, dialled: Dialle
   const passed = (): number => Math.round(performance.now() - began);
   try {
     const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin: `${protocol === 'tls' ? 'https' : 'http'}://${where}`, path });
-    noteClock(clocks, where, headers['date'], (at + now()) / 2);
+    noteClock(clocks, where, headers, (at + now()) / 2);
     return { fault: null, status, ms: passed(), asked };
   } catch (error) {
     return { fault: faultOf(error), status: 0, ms: passed(), asked };

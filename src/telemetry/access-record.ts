@@ -154,6 +154,9 @@ const ABORTS: ReadonlySet<FaultCode> = new Set(['client-closed', 'client-stalled
 /** These also end requests that were admitted earlier. */
 const REFUSED_UNLESS_DIALLED: ReadonlySet<FaultCode> = new Set(['limit-reached', 'overloaded', 'draining', 'circuit-open']);
 
+/** Ends of what was let through by a configured limit, or by a shutdown: no failures. */
+export const PLANNED_ENDS: ReadonlySet<string> = new Set<FaultCode>(['idle-timeout', 'age-limit', 'draining']);
+
 const CODES = Object.keys(FAULTS) as FaultCode[];
 const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' || FAULTS[code].blame === 'policy';
 

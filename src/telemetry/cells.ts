@@ -32,6 +32,8 @@ export interface PolicyFacts {
   readonly limits: Readonly<Record<string, number>>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
   readonly certificates: ReadonlyMap<string, number>;
+  /** When the first list of revoked certificates is out of date, ms since the epoch; null or absent: none says so. */
+  readonly listsEnd?: number | null;
   /** Rules that end, each with its owner. */
   readonly ruleEnds: readonly Pick<RuleEnd, 'rule' | 'owner' | 'ticket' | 'until' | 'state'>[];
 }
@@ -126,7 +128,7 @@ export class Cells {
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
   readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
   readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
-  config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
+  config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'listsEnd'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
   limits: PolicyFacts['limits'] = {};
   certificates: ReadonlyMap<string, number> = new Map();
   /** Those that end next, then the latest that have. */
@@ -148,8 +150,8 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not decrease, and requests in progress still end. */
-  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates, ruleEnds }: PolicyFacts): void {
-    this.config = { hash, file, loadedAt, warnings };
+  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates, listsEnd = null, ruleEnds }: PolicyFacts): void {
+    this.config = { hash, file, loadedAt, warnings, listsEnd };
     this.limits = limits;
     this.certificates = certificates;
     const ahead = ruleEnds.filter(({ state }) => state !== 'ended').toSorted((one, other) => one.until - other.until);
@@ -216,7 +218,7 @@ export class Cells {
     }
     // A response that was cut after its head has already been counted as
     // failed.
-    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now());
+    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now(), record.durationMs - record.firstByteMs);
     // Refusals take no time; in this histogram they would hide the partner's response times.
     if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
   }

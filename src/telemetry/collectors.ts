@@ -12,7 +12,7 @@ import type { TracingFacts } from './traces.ts';
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer' | 'tracing'>;
 
 /** Facts of a configuration for the metrics. Parses its certificates for their expiry. */
-export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'ruleEnds'>): PolicyFacts {
+export function describePolicy(config: Described, inForce: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'listsEnd' | 'ruleEnds'>): PolicyFacts {
   const { clients, destinations, limits } = config;
   return { ...inForce, clients: clients.map(nameOf), destinations: destinations.map(nameOf), limits: { ...limits }, certificates: readExpiries(config) };
 }

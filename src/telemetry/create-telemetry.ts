@@ -3,25 +3,18 @@ import type { Writable } from 'node:stream';
 import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
 import type { PolicyFacts } from './cells.ts';
-import type { HealthView } from './destination-health.ts';
-import type { Exposition } from './exposition.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
 import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
-import type { History } from './history.ts';
-import { createMetrics } from './metrics.ts';
-import type { TunnelsView } from './open-tunnels.ts';
-import type { DestinationCircuits, NatPorts, RateFacts, RequestsUnderWay } from './collectors.ts';
-import type { DrainMetrics, OverloadMetrics } from './state-metrics.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
-import type { DestinationTraffic } from './traffic-view.ts';
 import { Attempts, type Contain, makeTotal, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 import type { TracedProcess } from './spans.ts';
 import { Traces } from './traces.ts';
 
 /** Longest text of a field of a notice, characters; room for a stack. */
 const MAX_FIELD = 4096;
-/** Names pino writes itself; with duplicate names in a line, parsers differ in which one counts. */
-const RESERVED = new Set(['level', 'time', 'msg']);
+/** Names that pino and the profiles write; with duplicate names in a line, parsers differ in which one counts. */
+const RESERVED = new Set(['level', 'time', 'msg', 'severity', 'message', 'loglevel', 'timestamp', 'content']);
 
 const NAMELESS: Omit<TracedProcess, 'version'> = { name: 'eco-egress', instance: '-', hostName: '-', pod: null };
 
@@ -38,35 +31,9 @@ export interface TelemetryOptions {
 }
 
 /** Metrics and log of one process. */
-export interface RunningTelemetry extends Telemetry, DrainMetrics, OverloadMetrics {
-  /** For the admin listener's `/metrics`. */
-  readonly exposition: Exposition;
-  /** Tunnels open now, all destinations together. */
-  openTunnels(): number;
-  /** Of every configured destination. */
-  healths(): HealthView[];
-  /** The clients that hold tunnels now; at most `most` tunnels are listed. */
-  tunnels(most: number): TunnelsView;
-  /** Short tunnels by client, most first. */
-  shortTunnels(): (readonly [client: string, tunnels: number])[];
-  /** `natPorts` is called at every scrape from now on; none are shown before. */
-  watchPorts(natPorts: () => NatPorts): void;
-  /** Likewise, for the rates of rules. */
-  watchRates(facts: () => readonly RateFacts[]): void;
-  /** `circuits` is called at every scrape from now on: circuits of failing addresses. */
-  watchCircuits(circuits: () => DestinationCircuits): void;
+export interface RunningTelemetry extends Metrics, Pick<Telemetry, 'admitted' | 'notice'> {
   /** Lines from now on have this level, format and profile. */
   adoptLog(log: LogConfig): void;
-  /** Likewise, for requests in progress. */
-  watchRequests(underWay: () => RequestsUnderWay): void;
-  /** Of the last 15 minutes, by the clock of `performance`. */
-  readonly history: History;
-  /** For a configured destination; null: it is not configured. */
-  traffic(destination: string): DestinationTraffic | null;
-  /** Client connections open now. */
-  connections(): number;
-  /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
-  certificates(): ReadonlyMap<string, number>;
   /** For other listeners of the data path: their exceptions are counted, and the first of each part is logged. */
   readonly contain: Contain;
   /** One sentence for each thing about the log that deserves a look. */
@@ -109,7 +76,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, openTunnels, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
+  const { exposition, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
   const admitted = attempts.contain('traces', traces.admitted.bind(traces));
@@ -147,7 +114,6 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     // Called for every request: one try block is enough.
     admitted,
     exposition,
-    openTunnels,
     healths,
     tunnels,
     shortTunnels,

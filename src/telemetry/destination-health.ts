@@ -33,10 +33,12 @@ export class DestinationHealth {
   /** Final answers of the partner, and 101. */
   readonly answers: Record<StatusClass, number> = { '1xx': 0, '2xx': 0, '3xx': 0, '4xx': 0, '5xx': 0 };
 
-  /** @param status of the partner's answer */
-  noteAnswer(status: number, now: number): void {
+  /** @param status of the partner's answer @param ago how long ago its head came, ms */
+  noteAnswer(status: number, now: number, ago = 0): void {
     const answered = STATUS_CLASSES[Math.floor(status / 100) - 1];
     if (answered !== undefined) this.answers[answered] += 1;
+    // A failure since its head came is later news.
+    if (this.at.failed > now - ago && this.at.failed <= now) return;
     if (status >= 500) this.lastStatus = status;
     this.#note(status >= 500 ? 'error' : 'ok', now);
   }

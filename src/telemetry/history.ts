@@ -8,7 +8,7 @@
 import type { FaultCode } from '../errors.ts';
 import { UPSTREAM_CODES } from './access-record.ts';
 import { type Cells, type DestinationCells, EXCHANGE_BOUNDS } from './cells.ts';
-import { openRecords } from './open-tunnels.ts';
+import { countByClient } from './open-tunnels.ts';
 import { CounterRing, ValueRing } from './rings.ts';
 
 /** Between two steps, ms. */
@@ -174,7 +174,7 @@ export class History {
 
   /** Clients that were active in the last minute or hold tunnels, the busiest first; up to the latest step. */
   clients(): ClientNow[] {
-    const tunnels = countTunnels(this.#cells);
+    const tunnels = countByClient(this.#cells);
     const seconds = Math.max(1, (this.#times.at(-1) ?? 0) - (this.#times.at(-1 - RATE_STEPS) ?? this.#times[0] ?? 0)) / 1000;
     return [...this.#clients]
       .map(([client, ring]) => {
@@ -190,11 +190,11 @@ export class History {
     return [this.#total.view('', most), ...names.flatMap((name) => this.#destinations.get(name)?.curves.view(name, most) ?? [])];
   }
 
-  /** Adds the names that are new in the configuration, and removes destinations that are no longer in it. */
+  /** Adds the names that are new in the configuration, and `-` for hosts of no destination, and removes destinations that are no longer in it. */
   #begin(): void {
-    const { configured } = this.#cells;
-    for (const name of this.#destinations.keys()) if (!configured.has(name)) this.#destinations.delete(name);
-    for (const name of configured) if (!this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
+    const counted = new Set([...this.#cells.configured, '-']);
+    for (const name of this.#destinations.keys()) if (!counted.has(name)) this.#destinations.delete(name);
+    for (const name of counted) if (!this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
     for (const name of this.#cells.clients.keys()) {
       if (this.#clients.has(name)) continue;
       const ring = new CounterRing(MINUTE_STEPS + 1, 2);
@@ -261,11 +261,3 @@ function countDenied(cells: Cells): number {
   return denied;
 }
 
-function countTunnels(cells: Cells): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { client } of openRecords(cells)) {
-    const name = cells.denials.has(client) ? client : '-';
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-  }
-  return counts;
-}

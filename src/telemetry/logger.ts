@@ -1,7 +1,7 @@
 /** The log: JSON lines, or text for people; notices by pino, and one line for each exchange or tunnel. */
 import { type Logger, pino } from 'pino';
 import type { LogConfig } from '../config/config.ts';
-import { type AccessRecord, outcomeOf } from './access-record.ts';
+import { type AccessRecord, outcomeOf, PLANNED_ENDS } from './access-record.ts';
 import { type AccessFields, accessFieldsOf, leadWith } from './log-profile.ts';
 import { bound, escapeText, escapeUnsafe, jsonText } from './safe-text.ts';
 
@@ -97,9 +97,6 @@ const MAX_LOGGED_PATH = 2048;
 const MAX_LOGGED_DETAIL = 1024;
 const MAX_NAME = 256;
 
-/** Ends caused by a configured limit: a warning, not an error. */
-const PLANNED = new Set(['idle-timeout', 'age-limit', 'draining']);
-
 type LogLevel = LogConfig['level'];
 const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
@@ -127,7 +124,7 @@ export function createAccessLog(log: LogConfig, write: (line: string) => void): 
         if (warn) write(formatAccess(record, 'warn', `denied: ${code}`, more));
         return;
       case 'failed':
-        if (!PLANNED.has(code)) {
+        if (!PLANNED_ENDS.has(code)) {
           if (error) write(formatAccess(record, 'error', `failed: ${code}`, more));
         } else if (warn) write(formatAccess(record, 'warn', `closed: ${code}`, more));
         return;

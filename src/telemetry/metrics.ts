@@ -33,7 +33,6 @@ export interface MetricsOptions {
 /** The counting half of the telemetry. */
 export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics, OverloadMetrics {
   readonly exposition: Exposition;
-  readonly openTunnels: () => number;
   /** Of every configured destination. */
   readonly healths: () => HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
@@ -144,11 +143,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
       return viewHealth(name, health, errors);
     }),
     tunnels: (most) => viewTunnels(cells, most, performance.now()),
-    openTunnels: () => {
-      let open = 0;
-      for (const destination of cells.destinations.values()) for (const form of destination.forms.values()) open += form.open.size;
-      return open;
-    },
     shortTunnels: () => [...cells.shortTunnels].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]),
   };
 }
@@ -279,6 +273,9 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   });
   gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
+  });
+  gauge(exposition, 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', [], (set) => {
+    if (typeof cells.config.listsEnd === 'number') set({}, cells.config.listsEnd / 1000);
   });
   gauge(exposition, 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], (set) => {
     for (const { rule, owner, ticket, until } of cells.ruleEnds) set({ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000);

@@ -89,7 +89,7 @@ t.test('a denial by its request id', async (t) => {
 t.test('the denials, also on the status page', async (t) => {
   const lab = await startLab(t);
   t.match(await get(lab, '/denials'), { status: 200, body: { total: 0, kept: 1_000, frequent: { length: 0 }, latest: { length: 0 } } });
-  t.match(await (await fetch(lab.adminUrl)).text(), 'No request was denied since the start.');
+  t.match(await (await fetch(lab.adminUrl)).text(), 'No request was denied since the start, other than for overload.');
   for (const target of ['evil.example:443', 'evil.example:443', `${ECO}:22`]) await deny(t, lab, target);
   const last = await deny(t, lab, 'evil.example:80');
   const { body, headers } = await get(lab, '/denials');

@@ -132,6 +132,13 @@ t.test('another replica answers: the page says which', { skip: skipWithoutBrowse
   t.match(await page.title(), 'eco-egress-other');
 });
 
+t.test('events of another version than the page: it is loaded again', { skip: skipWithoutBrowser }, async (t) => {
+  let pages = 0;
+  const { page } = await open(t, await openScene(t, { info: () => ({ ...SCENE_INFO, version: (pages += 1) === 1 ? '1.0.0' : '2.0.0' }) }));
+  await page.locator('body[data-version="2.0.0"]').waitFor();
+  await isLive(page);
+});
+
 t.test('what clients chose is text', { skip: skipWithoutBrowser }, async (t) => {
   for (const javaScriptEnabled of [true, false]) {
     const url = await openScene(t, { info: () => ({ ...SCENE_INFO, instance: EVIL, version: EVIL, configFile: EVIL }), readiness: () => ({ ready: false, reasons: [EVIL], warnings: [EVIL] }) });
@@ -196,7 +203,7 @@ t.test('what is wrong: answered in place, and without scripts by a page', { skip
     });
     const { page, complaints } = await open(t, lab.adminUrl, { javaScriptEnabled });
     if (javaScriptEnabled) await isLive(page);
-    await page.getByLabel('Destination', { exact: true }).selectOption('eco');
+    await page.getByLabel('Destination', { exact: true }).fill('eco');
     await page.getByRole('button', { name: 'What is wrong?' }).click();
     const answer = page.locator(javaScriptEnabled ? '#verdict' : '.words');
     await answer.filter({ hasText: 'The partner\'s application: requests are answered with status 500' }).waitFor();

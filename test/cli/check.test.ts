@@ -103,6 +103,11 @@ rules:
   t.notMatch(out, hash);
 });
 
+t.test('raw TLS is listed for nobody who has to show something', async (t) => {
+  const { out } = await check(t, MINIMAL.replace('clients:', 'clients:\n  mesh: { certificates: "spiffe://cluster.local/*" }').replace('rules:', 'rules:\n  - { clients: [mesh], destinations: [eco] }'));
+  t.strictSame(permitsOf(out).map(({ head, by }) => [head, by?.includes('sni')]), [['mesh may reach eco (rules[0])', false], ['pods may reach eco (rules[1])', true]]);
+});
+
 t.test('who is told the client', async (t) => {
   const { out } = await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    proxyProtocol: v2'));
   t.match(permitsOf(out), [{ told: ['the client', 'by PROXY v2'] }]);

@@ -89,6 +89,16 @@ t.test('a plain URL by a proxy that takes no CONNECT for it, or wants credential
   t.strictSame(faultsOf(await look(lab, { url, proxy: `http://pod:wrong@127.0.0.1:${lab.port}` })), [`http credentials-wrong ${ECO}:${lab.upstream.httpPort}`]);
 });
 
+t.test('a partner that asks for a client certificate: no advice about a configuration that a client does not have', async (t) => {
+  const { certPem, keyPem, authority } = await labCertificates();
+  const lab = await startLab(t);
+  const asking = await listen(t, createHttpsServer({ cert: certPem, key: keyPem, ca: authority.certPem, requestCert: true, rejectUnauthorized: true, maxVersion: 'TLSv1.2' }));
+  const report = await look(lab, { proxy: null, url: `https://${ECO}:${asking}/` });
+  t.strictSame(faultsOf(report), [`tls tls-failed ${ECO}:${asking}`]);
+  t.match(findingsOf(report, 'tls'), [{ seen: /refused the handshake/, advice: /the doctor shows none/ }]);
+  t.notMatch(wordsOf(report), /certFile/);
+});
+
 t.test('names', async (t) => {
   const lab = await startLab(t);
   const by = `http://eco-egress.svc:${lab.port}`;

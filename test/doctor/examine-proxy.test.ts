@@ -1,6 +1,6 @@
 /** One fault injected at a time into a way that is well: the doctor names that one, and finds the rest well. */
 import t from 'tap';
-import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -42,6 +42,12 @@ t.test('names', async (t) => {
   const some = await examine(lab, { names: { [ECO]: ['10.9.9.9', '127.0.0.1'] } });
   t.strictSame(faultsOf(some), [`names address-not-allowed ${ECO}`]);
   t.equal(some.ok, true, 'the other address is dialled: a warning');
+});
+
+t.test('a name to try that no destination lists is not passed over', async (t) => {
+  const lab = await startPartner(t);
+  const report = await examine(lab, { asked: [{ host: 'eco-sti.telus.internal', port: 443 }], only: ['names'] });
+  t.strictSame(faultsOf(report), ['names host-not-allowed eco-sti.telus.internal']);
 });
 
 t.test('a name that leads back to the proxy', async (t) => {
@@ -98,11 +104,29 @@ t.test('TCP', async (t) => {
   t.match(wordsOf(refused), /partner listens on this port/);
 });
 
+t.test('of a range of ports, those that are known to be used are tried, and no verdict is made of the first', async (t) => {
+  const lab = await startPartner(t);
+  const ranged = (gateway: object | undefined) => (draft: { destinations: { eco: Record<string, unknown> } }): void => {
+    Object.assign(draft.destinations.eco, { ports: ['1-65535'], gateway });
+  };
+  const byGateway = await examine(lab, { configure: ranged({ prefix: '/eco', url: `https://${ECO}:${lab.https}` }) });
+  t.strictSame(faultsOf(byGateway), []);
+  t.match(findingsOf(byGateway, 'tcp').find(({ subject }) => subject.startsWith(ECO)), { state: 'ok', subject: `${ECO}:${lab.https}` });
+  const asked = await examine(lab, { configure: ranged(undefined), asked: [{ host: ECO, port: lab.https }], only: ['tcp'] });
+  t.match(findingsOf(asked, 'tcp').find(({ subject }) => subject.startsWith(ECO)), { state: 'ok', subject: `${ECO}:${lab.https}` });
+  const guessed = await examine(lab, { configure: ranged(undefined), only: ['tcp'] });
+  t.strictSame(faultsOf(guessed), []);
+  t.match(findingsOf(guessed, 'tcp').find(({ subject }) => subject.startsWith(ECO)), { state: 'skipped', subject: `${ECO}:1`, seen: /which ports of the range are in use is not known/, advice: /--target/ });
+});
+
 t.test('no route', async (t) => {
   const lab = await startPartner(t);
   // A link-local address means nothing without its link.
   const report = await examine(lab, { names: { [ECO]: ['fe80::1'] }, configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['fe80::/10'] }) });
   t.strictSame(faultsOf(report), ['route unreachable fe80::1']);
+  const both = await examine(lab, { names: { [ECO]: ['127.0.0.1', 'fe80::1'] }, configure: (draft) => Object.assign(draft.destinations.eco, { addresses: ['127.0.0.0/8', 'fe80::/10'] }) });
+  t.strictSame(faultsOf(both), [], 'a host without IPv6 dials the IPv4 addresses of a partner that has both');
+  t.match(findingsOf(both, 'route').find(({ subject }) => subject === 'fe80::1'), { state: 'skipped', seen: /other addresses are dialled/ });
 });
 
 t.test('a partner that does not answer, and why', async (t) => {
@@ -189,6 +213,13 @@ t.test('clock', async (t) => {
     const report = await examine(lab, { host: { now: () => Date.now() + ahead } });
     t.strictSame(faultsOf(report), well ? [] : ['clock clock-skew'], String(ahead));
   }
+});
+
+t.test('an answer from a cache has the Date of what it stored', async (t) => {
+  const { certPem, keyPem } = await labCertificates();
+  const answer: RequestListener = (_request, response) => void response.writeHead(200, { date: new Date(Date.now() - 3_600_000).toUTCString(), age: '3600' }).end();
+  const lab = await startPartner(t, { https: createHttpsServer({ cert: certPem, key: keyPem }, answer), http: createHttpServer(answer) });
+  t.strictSame(faultsOf(await examine(lab)), []);
 });
 
 t.test('open files', async (t) => {

@@ -49,6 +49,23 @@ t.test('what a parent does wrong', async (t) => {
   }
 });
 
+t.test('a parent that reaches nothing at the first port of a range has no fault', async (t) => {
+  const lab = await startPartner(t);
+  const parent = await startParent(t, { refuse: () => 'HTTP/1.1 502 Bad Gateway\r\n\r\n' });
+  const report = await examine(lab, {
+    only: ['hops', 'tls'],
+    configure: (draft) => {
+      delete draft.destinations['plain'];
+      draft.rules[0] = { clients: ['pods'], destinations: ['eco'] };
+      Object.assign(draft.destinations.eco, { ports: ['9000-9999'], gateway: undefined });
+      delete draft.sourceIp;
+      goBy(draft, { gate: { url: `http://gate.test:${parent.port}` } });
+    },
+  });
+  t.strictSame(faultsOf(report), []);
+  t.match(findingsOf(report, 'hops'), [{ state: 'skipped', seen: 'hop-upstream-failed; which ports of the range are in use is not known' }]);
+});
+
 t.test('a parent that is silent, unknown, or where none may be', async (t) => {
   const url = `http://gate.test:${await startFullListener(t)}`;
   t.strictSame(faultsOf((await byHop(t, { url }, { timeout: 3000 })).report), [`hops hop-timeout gate ${url}`]);

@@ -58,6 +58,8 @@ t.test('each mistake is named, and no other', async (t) => {
     [{ NO_PROXY: undefined, no_proxy: undefined }, 'warn no-proxy-incomplete NO_PROXY'],
     [{ JAVA_TOOL_OPTIONS: undefined }, 'warn java-ignores-proxy JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: '-Xmx1g -Dhttp.proxyHost=a -Dhttp.proxyPort=1' }, 'fail java-ignores-proxy JAVA_TOOL_OPTIONS'],
+    [{ JAVA_TOOL_OPTIONS: JAVA.replace(/proxyHost=\S+/, 'proxyHost=') }, 'fail java-ignores-proxy JAVA_TOOL_OPTIONS'],
+    [{ JAVA_TOOL_OPTIONS: JAVA, _JAVA_OPTIONS: '-Dhttps.proxyHost=' }, 'fail java-ignores-proxy JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: JAVA.replace('proxyHost=', 'proxyHost=http://') }, 'fail java-proxy-malformed JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: JAVA.replace(/ -Dhttps.proxyPort=\d+/, '') }, 'fail java-proxy-malformed JAVA_TOOL_OPTIONS'],
     [{ JAVA_TOOL_OPTIONS: `${JAVA}|*.internal` }, 'fail java-hides-partner JAVA_TOOL_OPTIONS'],

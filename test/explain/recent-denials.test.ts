@@ -2,7 +2,7 @@
 import t from 'tap';
 import { Permit } from '../../src/egress.ts';
 import { Fault } from '../../src/errors.ts';
-import { RecentDenials } from '../../src/explain/recent-denials.ts';
+import { RecentDenials, RecentFailures } from '../../src/explain/recent-denials.ts';
 import { Limits } from '../../src/limits.ts';
 import { Denial } from '../../src/policy/deny.ts';
 import type { Deny, Verdict } from '../../src/policy/verdict.ts';
@@ -128,4 +128,11 @@ t.test('a piece of a long text does not keep the text', (t) => {
   t.ok(grown < 5, `${grown.toFixed(1)} MiB for 1,000 denials`);
   t.match(denials.find('r-999'), { path: '/a/path/of/some/length/999', ask: { path: '/a/path/of/some/length/999' } });
   t.end();
+});
+
+t.test('tunnels that end as planned leave the memory of failures to what has failed', async (t) => {
+  const failures = new RecentFailures();
+  failures.note(makeRecord({ requestId: 'real', code: 'upstream-cut', status: 502 }), new Fault('upstream-cut', 'cut'), null);
+  for (const code of ['idle-timeout', 'age-limit', 'draining'] as const) for (let i = 0; i < 200; i += 1) failures.note(makeRecord({ requestId: `${code}-${i}`, form: 'connect', became: 'tunnel', code }), new Fault(code, 'x'), null);
+  t.strictSame(failures.latest(10).map(({ requestId }) => requestId), ['real']);
 });

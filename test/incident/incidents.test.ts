@@ -32,6 +32,13 @@ async function verdictOf(t: Test, lab: Lab, query = ''): Promise<IncidentVerdict
   return verdict;
 }
 
+/** The counters of segments are those of the machine, on which other tests make some that have to be sent again. */
+async function verdictOnQuietNetwork(t: Test, lab: Lab): Promise<IncidentVerdict> {
+  let verdict = await verdictOf(t, lab);
+  while (verdict.sentence.includes('packets are lost')) verdict = await verdictOf(t, lab);
+  return verdict;
+}
+
 /** A destination beside the lab's own, and proof of the source address. */
 function point(draft: Draft, port: number, change: object = {}, echo: string | null = null): void {
   Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `https://${ECO}:${port}` } }, change);
@@ -41,9 +48,7 @@ function point(draft: Draft, port: number, change: object = {}, echo: string | n
 
 t.test('nothing is wrong: each address with its port, the certificate, the answer', async (t) => {
   const lab = await start(t);
-  let verdict = await verdictOf(t, lab);
-  // The counters of segments are those of the machine, on which other tests make some that have to be sent again.
-  while (verdict.part === 'route') verdict = await verdictOf(t, lab);
+  const verdict = await verdictOnQuietNetwork(t, lab);
   t.match(verdict, { state: 'ok', part: null, letter: null, sentence: 'Nothing is wrong now: eco answers at every address.' });
   t.match(verdict.evidence[0]?.text, new RegExp(`^${ECO}:\\d+ at 127\\.0\\.0\\.1:\\d+ from 127\\.0\\.0\\.1:\\d+: connected in \\d+ ms`));
   t.match(verdict.ruledOut.map(({ part }) => part), ['pod', 'proxy', 'resolver', 'parent', 'route', 'partner-firewall']);
@@ -165,6 +170,15 @@ t.test('one question to the resolver that is lost is no fault of the resolver', 
   t.notOk(lose, 'it was lost');
 });
 
+t.test('an IPv6 address of the partner is no finding on a host without IPv6', async (t) => {
+  const lab = await start(t, {
+    configure: (draft, { https }) => { Object.assign(draft.destinations.eco, { ports: [https], addresses: ['127.0.0.0/8', 'ff02::/16'] }); },
+    // No route leads to it, for TCP.
+    lookup: async () => ({ addresses: ['127.0.0.1', 'ff02::1'], ttl: 60 }),
+  });
+  t.match(await verdictOnQuietNetwork(t, lab), { state: 'ok', part: null });
+});
+
 t.test('a host of a pattern is tried, whatever other hosts have failed since', async (t) => {
   const unused = await findUnusedPort();
   const lab = await start(t, {
@@ -180,6 +194,39 @@ t.test('a host of a pattern is tried, whatever other hosts have failed since', a
     await wire.until(/^HTTP\/1\.1 502 /);
   }
   t.match(await verdictOf(t, lab, '?destination=wild'), { state: 'broken', part: 'partner-application', destination: 'wild', sentence: /refused the connection/ });
+});
+
+t.test('of more hosts than are tried, those that fail come first', async (t) => {
+  let port = 0;
+  const lab = await start(t, {
+    lookup: async (host) => ({ addresses: [host === 'h16.example' ? '127.0.0.2' : '127.0.0.1'], ttl: 60 }),
+    configure: (draft, { https }) => {
+      port = https;
+      const add = (name: string, hosts: string[]): void => { draft.destinations[name] = { hosts, ports: [https], addresses: ['127.0.0.0/8'] }; };
+      for (let i = 0; i < 16; i += 1) add(`d${i}`, [`d${i}.example`]);
+      add('last', Array.from({ length: 17 }, (_, i) => `h${i}.example`));
+      draft.rules.push({ clients: ['pods'], destinations: ['last'] });
+    },
+  });
+  const wire = await openWire(t, lab.port);
+  wire.send(`CONNECT h16.example:${port} HTTP/1.1\r\nHost: h16.example:${port}\r\n\r\n`);
+  await wire.until(/^HTTP\/1\.1 502 /);
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', destination: 'last', sentence: /127\.0\.0\.2 \(h16\.example:\d+\) refused the connection/ });
+});
+
+t.test('of a range of ports, those that requests failed at are tried, and no verdict is made of the first', async (t) => {
+  const lab = await start(t, {
+    configure: (draft, { https }) => {
+      Object.assign(draft.destinations.eco, { ports: [`1-${https}`] });
+      draft.destinations['ranged'] = { hosts: ['ranged.example'], ports: [`1-${https}`], addresses: ['127.0.0.0/8'] };
+      draft.rules.push({ clients: ['pods'], destinations: ['ranged'] });
+    },
+  });
+  t.match(await verdictOnQuietNetwork(t, lab), { state: 'ok', part: null }, 'nothing listens at port 1');
+  const wire = await openWire(t, lab.port);
+  wire.send('CONNECT ranged.example:2 HTTP/1.1\r\nHost: ranged.example:2\r\n\r\n');
+  await wire.until(/^HTTP\/1\.1 502 /);
+  t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', destination: 'ranged', sentence: /ranged\.example:2\) refused the connection/ });
 });
 
 t.test('a draining proxy says so', async (t) => {

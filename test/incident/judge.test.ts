@@ -40,6 +40,8 @@ const CASES: readonly Case[] = [
   ['the policy has long denied it', evidenceOf({ denials: [denied({ code: 'no-rule', destination: 'eco-sit' })] }), { state: 'degraded', part: 'pod', confidence: 'unsure', says: /The pod \(client\) or the proxy \(the evidence does not tell\): dynatrace-sit asks for what the policy does not permit/ }],
   ['a flood', evidenceOf({ denials: [denied({ count: 900, hosts: 900 })] }), { state: 'degraded', part: 'pod', says: /flood of requests that are refused: 900 .* for 900 hosts/ }],
   ['requests that an open circuit refuses are no flood', evidenceOf({ denials: [denied({ code: 'circuit-open', destination: 'eco-sit', count: 500 })] }), { state: 'ok', part: null, says: /Nothing is wrong/ }],
+  ['a limit refuses one client', evidenceOf({ denials: [denied({ code: 'limit-reached', destination: 'eco-sit', count: 500 })] }), { state: 'broken', part: 'proxy', confidence: 'likely', says: /a limit refuses requests of dynatrace-sit \(10\.8\.3\.17\): 500 in the last minute/ }],
+  ['a partner that does not answer may be why', wrong({ ...both(httpFault('upstream-silent')), failures: [failure('upstream-cut', 2_000)] }, { denials: [denied({ code: 'limit-reached', destination: 'eco-sit', count: 500 })] }), { state: 'broken', part: 'partner-application', says: /accepted and not answered/, letter: true }],
   ['a few denials are every cluster’s', evidenceOf({ denials: [denied({ count: 20 })] }), { state: 'ok', part: null, says: /Nothing is wrong/ }],
   ['a rate is used up', evidenceOf({ denials: [denied({ code: 'rate-limited', destination: 'eco-sit' })] }), { state: 'degraded', part: 'pod', confidence: 'likely', says: /rate-limited/ }],
   ['a client that speaks wrongly', evidenceOf({ denials: [denied({ code: 'tls-on-http-port' })] }), { state: 'degraded', part: 'pod', says: /tls-on-http-port/ }],
@@ -77,6 +79,8 @@ const CASES: readonly Case[] = [
   ['the resolver is silent, and what was known before is too', wrong({ ...both(silentTry), names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /there is no answer for/ }],
   ['the resolver is silent, and nothing is known', wrong({ names: [nameTry({ addresses: [], inUse: null, fault: { code: 'resolver-failed', detail: 'x' } })], tries: [] }), { state: 'broken', part: 'resolver', says: /resolver-failed/ }],
   ['one name is known from before, and another does not exist', wrong({ names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal', addresses: [], inUse: null, fault: { code: 'name-not-found', detail: 'x' } })] }), { state: 'broken', part: 'resolver', says: /other\.telus\.internal does not exist/ }],
+  ['one name is not resolved, and another host is silent', wrong({ last: 'failed', names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal' })], tries: [addressTry(A), silentTry(B, { where: 'other.telus.internal:443' })] }), { state: 'broken', part: 'partner-firewall', says: /no answer from 203\.0\.113\.20 \(other\.telus\.internal:443\)/, letter: true }],
+  ['neither name is resolved, and both are silent where they were', wrong({ last: 'failed', names: [nameTry({ addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } }), nameTry({ host: 'other.telus.internal', addresses: [], fault: { code: 'resolver-timeout', detail: 'x' } })], tries: [silentTry(A), silentTry(B, { where: 'other.telus.internal:443' })] }), { state: 'broken', part: 'resolver', says: /there is no answer for eco-sit/ }],
 
   // Parents.
   ['the parent refuses', evidenceOf({ destinations: [behindParent({ parents: [{ hop: 'activegateway', parent: 'p:3128', fault: null, tcp: [tcpTry('203.0.113.30', { outcome: 'refused' })] }], routes: [routeTry({ fault: { code: 'hop-failed', detail: 'x' }, tls: null, http: null })] })] }), { state: 'broken', part: 'parent', confidence: 'certain', says: /refuses connections/ }],
@@ -153,6 +157,11 @@ t.test('what is ruled out, and why', async (t) => {
   const { ruledOut } = judgeIncident(wrong(both(silentTry)));
   t.strictSame(ruledOut.map(({ part }) => part), ['pod', 'proxy', 'nat', 'resolver', 'parent']);
   t.match(ruledOut.find(({ part }) => part === 'nat')?.why, /sees 34\.123\.45\.67, as expected/);
+});
+
+t.test('hundreds of refusals are not called few', async (t) => {
+  const clearsPod = (count: number): boolean => judgeIncident(evidenceOf({ denials: [denied({ code: 'circuit-open', destination: 'eco-sit', count }), denied({ client: 'b', count: 60 })] })).ruledOut.some(({ part }) => part === 'pod');
+  t.strictSame([clearsPod(5), clearsPod(60), clearsPod(500)], [true, false, false]);
 });
 
 t.test('earlier answers of a resolver, and earlier failures', async (t) => {

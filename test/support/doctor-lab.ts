@@ -29,7 +29,7 @@ export interface Patient {
   readonly names?: Readonly<Record<string, readonly string[] | string>>;
   readonly host?: Partial<HostFacts>;
   readonly proxy?: ProxyExamination['proxy'];
-  readonly hosts?: readonly string[];
+  readonly asked?: ProxyExamination['asked'];
   readonly only?: readonly string[];
   readonly timeout?: number;
   readonly files?: Readonly<Record<string, string>>;
@@ -65,7 +65,7 @@ export async function examine(lab: DoctorLab, patient: Patient = {}): Promise<Do
     file: 'egress.yaml',
     host: { env: {}, openFiles: 100_000, now: Date.now, ...patient.host },
     proxy: patient.proxy ?? null,
-    hosts: patient.hosts ?? [],
+    asked: patient.asked ?? [],
     timeout: patient.timeout ?? 5_000,
     only: patient.only ?? [],
     lookup: lookupOf(patient.names ?? {}),

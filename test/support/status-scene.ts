@@ -138,7 +138,7 @@ export function sceneOptions(parts: Partial<AdminOptions> = {}): AdminOptions {
         oldest: [1, 2, 3].map((i) => ({ requestId: `t-${i}`, client: 'dynatrace-sit', clientAddress: '10.8.3.17', form: 'connect', host: i === 1 ? EVIL : 'eco-sit.partner.example', port: 443, destination: 'eco-sit', upstreamAddress: '10.40.1.9', ageMs: 5_400_000 / i, bytesSent: 123_456 * i, bytesReceived: 9_876_543 * i })),
       }),
       drain: () => SCENE_DRAIN,
-      of: (name) => (name === 'archive' ? null : trafficOf(name)),
+      of: (name) => (['archive', '-'].includes(name) ? null : trafficOf(name)),
       queued: () => new Map([['eco-sit', 2]]),
       history: {
         steps: STEPS,

@@ -177,6 +177,15 @@ t.test('hostile text stays inside its field', async (t) => {
   }
 });
 
+t.test('a field of a notice cannot stand for one of a profile', async (t) => {
+  for (const profile of ['google', 'dynatrace'] as const) {
+    const { telemetry, text } = open({ profile });
+    telemetry.notice('warn', 'x', { severity: 'forged', message: 'forged', loglevel: 'forged', timestamp: 'forged', content: 'forged' });
+    const line = await text();
+    for (const name of ['severity', 'message', 'loglevel', 'timestamp', 'content']) t.notMatch(line, `"${name}":"forged"`, `${profile}: ${name}`);
+  }
+});
+
 t.test('each character that means something in JSON is escaped by itself', async (t) => {
   for (const character of ['\\', '"', '\n', '\r', '\t', '\0', '\u001b', '\u007f', '\u2028', 'é']) {
     const [line] = await linesOf(makeRecord({ path: `/a${character}b` }));

@@ -27,3 +27,12 @@ t.test('a clock that was set back keeps nobody from being ready', async (t) => {
   t.equal(gateByHealth(viewOf(health), NOON + 60_000), null, 'for a minute');
   t.equal(gateByHealth(viewOf(health), NOON - HOUR), null, 'and not for an hour');
 });
+
+t.test('the end of a long answer does not hide what has failed since its head came', async (t) => {
+  const health = new DestinationHealth();
+  health.noteFailure('connect-timeout', 'x', NOON);
+  health.noteAnswer(200, NOON + 1000, 60_000);
+  t.match(viewHealth('eco', health, new Map()), { last: 'failed', lastOk: null, answers: { '2xx': 1 } });
+  health.noteAnswer(200, NOON + 2000, 1999);
+  t.match(viewHealth('eco', health, new Map()), { last: 'ok', answers: { '2xx': 2 } });
+});

@@ -161,6 +161,14 @@ t.test('curves: a value for each step, at most fifteen minutes of them', async (
   t.ok(total?.requests.every((value) => value === 0));
 });
 
+t.test('what report mode lets pass to hosts of no destination is in the total', async (t) => {
+  const scene = new Scene();
+  scene.cells.countEnd(makeRecord({ form: 'forward', destination: '-', client: 'pods', verdict: 'report', wouldDeny: 'host-not-allowed', became: 'exchange', upstreamStatus: 200 }));
+  t.match(scene.history.destination('-', scene.now), { requests: 1 });
+  scene.step();
+  t.match(scene.history.curves(['eco']), [{ name: '', requests: [0.2] }, { name: 'eco', requests: [0] }]);
+});
+
 t.test('names of another configuration join; what they counted before is left out', async (t) => {
   const scene = new Scene();
   scene.cells.adopt({ ...FACTS, clients: ['pods', 'others'], destinations: ['eco', 'new'] });

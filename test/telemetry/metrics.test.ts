@@ -74,10 +74,10 @@ t.test('tunnels are counted while open and timed when over', async (t) => {
   const metrics = create();
   const [one, other, upgraded] = [makeRecord({ form: 'connect', became: 'tunnel' }), makeRecord({ form: 'connect', became: 'tunnel' }), makeRecord({ form: 'gateway', became: 'tunnel', status: 101 })];
   for (const record of [one, other, upgraded]) metrics.tunnelOpened(record);
-  t.equal(metrics.openTunnels(), 3);
+  t.equal(metrics.tunnels(0).open, 3);
   metrics.ended(Object.assign(one, { durationMs: 5000 }));
   metrics.ended(Object.assign(upgraded, { durationMs: 5001 }));
-  t.equal(metrics.openTunnels(), 1);
+  t.equal(metrics.tunnels(0).open, 1);
   metrics.ended(makeRecord({ form: 'connect', became: null, dialled: false, status: 502, code: 'unreachable' }));
   const { samples } = await scrape(metrics);
   t.equal(samples.get('eco_egress_tunnels_active{form="connect",destination="eco-sit"}'), 1);
@@ -101,7 +101,7 @@ t.test('bytes of a tunnel count as they move, and once, also where nobody here k
     record.bytesSent = 15;
     metrics.ended(record);
     t.equal(await sent(), 15);
-    t.equal(metrics.openTunnels(), 0);
+    t.equal(metrics.tunnels(0).open, 0);
   }
 });
 
@@ -122,7 +122,7 @@ t.test('no record is kept of a tunnel that has ended', async (t) => {
   await new Promise((resolve) => setImmediate(resolve));
   bytesInUse();
   t.equal([...records].filter((reference) => reference.deref() !== undefined).length, 0);
-  t.equal(metrics.openTunnels(), 0);
+  t.equal(metrics.tunnels(0).open, 0);
 });
 
 t.test('upstream connections', async (t) => {

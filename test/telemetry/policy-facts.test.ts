@@ -4,6 +4,8 @@ import { createAuthority } from '../../src/demo/authority.ts';
 import { describePolicy } from '../../src/telemetry/collectors.ts';
 import { startLab } from '../support/lab.ts';
 import type { Scrape } from '../support/prometheus.ts';
+import { createRevokingAuthority } from '../support/revoking-authority.ts';
+import { startTlsLab } from '../support/tls-lab.ts';
 
 const SOON = new Date('2031-01-02T03:04:05Z');
 const LATER = new Date('2032-01-02T03:04:05Z');
@@ -53,6 +55,18 @@ t.test('a running proxy tells it, and anew after a reload', async (t) => {
     draft.destinations.eco['tls'] = { certFile: 'client.pem', keyFile: 'client.key' };
   });
   t.strictSame(expiries(await lab.scrape()), { 'destinations.eco.tls.certFile': seconds(SOON) }, 'what is no longer configured is gone');
+});
+
+t.test('when the first list of revoked certificates is out of date, and nothing without one', async (t) => {
+  const authority = await createRevokingAuthority('revoking');
+  const files: Record<string, string> = { '/lab/clients.crt': authority.certPem, '/lab/revoked.crl': `${await authority.list([], LATER)}${await authority.list([], SOON)}` };
+  const lab = await startTlsLab(t, { files, tlsServer: { clientCaFile: 'clients.crt', crlFile: 'revoked.crl', clientCertificate: 'request' } });
+  const end = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_revocation_list_expiry_timestamp_seconds');
+  t.equal(await end(), seconds(SOON));
+  lab.files['/lab/revoked.crl'] = await authority.list([], LATER);
+  await lab.reload(() => {});
+  t.equal(await end(), seconds(LATER), 'anew after a reload');
+  t.equal((await (await startLab(t)).scrape()).samples.has('eco_egress_revocation_list_expiry_timestamp_seconds'), false);
 });
 
 t.test('limits are told beside what they limit, and anew after a reload', async (t) => {

@@ -27,8 +27,6 @@ let charted = 0;
 let heard = Date.now();
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let retry;
-/** As this page was sent. @type {string | null} */
-let version = null;
 
 function connect() {
   clearTimeout(retry);
@@ -39,8 +37,7 @@ function connect() {
     heard = Date.now();
     view = /** @type {StatusView} */ (JSON.parse(String(data)));
     // After an update the page and its data would be of different versions.
-    if (version !== null && version !== view.version) location.reload();
-    version = view.version;
+    if (document.body.dataset['version'] !== view.version) location.reload();
     showNow();
   });
   source.addEventListener('history', ({ data }) => {

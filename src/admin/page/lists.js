@@ -29,11 +29,11 @@ export function failures({ latestFailures, at }) {
 
 /** @param {StatusView} view */
 export function denials({ latestDenials, frequentDenials, denialsTotal, at }) {
-  if (denialsTotal === 0) return section('denials', 'Denials', h('p', { class: 'none' }, 'No request was denied since the start.'));
+  if (denialsTotal === 0) return section('denials', 'Denials', h('p', { class: 'none' }, 'No request was denied since the start, other than for overload.'));
   return section(
     'denials',
     'Denials',
-    h('p', null, `${formatNumber(denialsTotal)} since the start. What is denied most:`),
+    h('p', null, `${formatNumber(denialsTotal)} since the start, without those for overload. What is denied most:`),
     table({
       caption: 'What is denied most',
       quiet: true,
@@ -95,13 +95,13 @@ export function whyForm(clients, question = {}) {
 /**
  * The incident question. A form that works without scripts, and uses POST: the proxy connects to partners
  * for it.
- * @param {readonly string[]} destinations
+ * @param {readonly string[]} destinations some of them, or none: any name may be written
  */
 export function incidentForm(destinations) {
   return h(
     'form',
     { id: 'incident', action: '/incident', method: 'post' },
-    destinations.length < 2 ? null : [h('label', { for: 'about', key: 'label' }, 'Destination'), h('select', { id: 'about', name: 'destination', key: 'select' }, h('option', { value: '' }, 'all'), destinations.map((name) => h('option', { value: name, key: name }, name)))],
+    destinations.length === 1 ? null : [h('label', { for: 'about', key: 'label' }, 'Destination'), h('input', { id: 'about', name: 'destination', key: 'input', list: 'partners', placeholder: 'all', autocomplete: 'off', spellcheck: false }), h('datalist', { id: 'partners', key: 'list' }, destinations.map((name) => h('option', { value: name, key: name })))],
     h('button', { type: 'submit' }, 'What is wrong?'),
     h('p', { class: 'small' }, 'Tries the route to each partner, which takes some seconds, and names the part at fault: a client, this proxy, the NAT, a resolver, a parent, the route, or the partner.'),
   );

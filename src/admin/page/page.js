@@ -7,7 +7,7 @@ import { band, header, numbers } from './overview.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 
-const OTHER_PATHS = ['/status.json', '/metrics', '/readyz', '/healthz', '/destinations', '/tunnels', '/denials', '/source-ip', '/config'];
+const OTHER_PATHS = ['/status.json', '/metrics', '/readyz', '/healthz', '/destinations', '/tunnels', '/denials', '/drain', '/source-ip', '/config'];
 
 /** @param {{ view: StatusView, link: import('./overview.js').Link }} props */
 export function StatusPage({ view, link }) {
