@@ -263,13 +263,12 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#rest = null;
     this.#heads = null;
     try {
+      this.onClosed();
       if (this.#pins !== null) for (const [pool, { connection }] of this.#pins) release(pool, connection);
       this.#raw.destroy();
       this.request?.clientClosed();
     } catch (error) {
       this.crash(error);
-    } finally {
-      this.onClosed();
     }
   }
 

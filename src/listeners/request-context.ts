@@ -472,17 +472,17 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const { record, connection } = this;
     const { requests, hellos, telemetry, denials, clientName } = this.#environment;
     if (this.#hello !== null) hellos.delete(this.#hello);
+    requests.delete(this);
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
       record.noteFault(fault);
       if (record.upstreamAddress === '-') record.noteTried(fault.facts);
-      // Refused before the policy decision: the log still names the client.
-      if (record.client === '-') record.client = clientName(record.clientAddress);
     }
     record.closedBy = closedBy;
     record.durationMs = performance.now() - record.startedAt;
     this.#permit?.release(!record.dialled && outcomeOf(record) === 'denied');
-    requests.delete(this);
+    // Refused before the policy decision: the log still names the client.
+    if (fault !== null && record.client === '-') record.client = clientName(record.clientAddress);
     telemetry.ended(record);
     if (fault !== null || record.wouldDeny !== '') denials.note(record, fault, this.#permit);
   }

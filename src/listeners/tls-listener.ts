@@ -138,8 +138,9 @@ class TlsFront {
     raw.unshift(head);
     terminator.accept(raw, {
       timeout: this.#terms.config.timeouts.tls,
-      onSecure: (socket, shown) => {
+      onSecure: (socket) => {
         connection.guard(() => {
+          const shown = terminator.readCertificate(socket);
           // A reload during the handshake.
           this.#begin(connection, socket, this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown);
         });

@@ -20,7 +20,7 @@ interface ServerHandshake {
   /** Time limit for the handshake, ms. */
   readonly timeout: number;
   /** TLS is established. The socket is the caller's; when it closes, so does the connection under it. */
-  readonly onSecure: (socket: TLSSocket, shown: ClientCertificate) => void;
+  readonly onSecure: (socket: TLSSocket) => void;
   /** The TLS handshake failed. The client has got its alert, if there is one, and the connection closes. */
   readonly onFault: (fault: Fault) => void;
 }
@@ -68,6 +68,18 @@ export class TlsTerminator {
     return certificates.some((certificate) => isRevoked(this.#lists, certificate));
   }
 
+  /** What the client has shown in the handshake. TLS has no certificates that were not asked for. */
+  readCertificate(socket: TLSSocket): ClientCertificate {
+    const { clientCertificate } = this.#config;
+    if (clientCertificate === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null };
+    if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
+    // Typed as an Error, but it is only the code.
+    const code = String(socket.authorizationError);
+    return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
+  }
+
   /** Takes the connection over; the caller counts it until it closes. */
   accept(raw: Socket, handshake: ServerHandshake): void {
     const key = connectionKey(raw);
@@ -99,7 +111,7 @@ export class TlsTerminator {
     }
     // From here on a plain connection: each direction of a tunnel ends on its own.
     socket.allowHalfOpen = true;
-    pending.handshake.onSecure(socket, readClientCertificate(socket, this.#config.clientCertificate));
+    pending.handshake.onSecure(socket);
   }
 
   /** Null when it had ended before. */
@@ -221,17 +233,6 @@ const REASONS: Readonly<Record<string, string>> = {
 const NO_CHAIN: readonly X509Certificate[] = [];
 /** Longer chains exist by mistake only. */
 const LONGEST_CHAIN = 10;
-
-/** @param mode whether certificates are requested; TLS has no unrequested ones */
-function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ClientCertificate {
-  if (mode === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuseCertificate('the client showed no certificate') : null };
-  if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
-  // Typed as an Error, but it is only the code.
-  const code = String(socket.authorizationError);
-  return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
-}
 
 /** When the first certificate of a chain expires, ms since the epoch. */
 export function expiryOf(chain: readonly X509Certificate[]): number {
