@@ -181,7 +181,7 @@ class TlsFront {
     if (proxyHeader !== null) connection.refuse(proxyHeader);
     else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
     else {
-      this.#note(connection, malformedHello(reason));
+      this.#note(connection, malformedHello(reason, 'send TLS to this port, and nothing before it'));
       connection.destroy();
     }
   }
@@ -202,8 +202,8 @@ function outdated(): Fault {
   return new Fault('revoked', 'a reload changed how clients authenticate', { remedy: 'connect again' });
 }
 
-function malformedHello(reason: string): Fault {
-  return new Fault('tls-hello-malformed', reason, { remedy: 'send TLS to this port, and nothing before it' });
+function malformedHello(reason: string, remedy = 'call by a host name without a final dot, and let a TLS library write the whole ClientHello'): Fault {
+  return new Fault('tls-hello-malformed', reason, { remedy });
 }
 
 /** A method, or the preface of HTTP/2, begins with capital letters (RFC 9110 §9.1). */
