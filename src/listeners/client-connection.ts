@@ -407,6 +407,16 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#linger();
   }
 
+  /** Closes, after these last bytes; null: there are none. */
+  endWith(lastWords: Buffer | null): void {
+    if (lastWords === null) {
+      this.destroy();
+      return;
+    }
+    this.socket.write(lastWords);
+    this.#linger();
+  }
+
   inform(status: number, fields: RawFields): boolean {
     this.#writer.flush();
     return this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0;

@@ -11,7 +11,7 @@ import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { alertFor, expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
+import { alertFor, expiryOf, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
 import { bindListener, ConnectionGate, type Listener, type ListenerOptions, SERVER_OPTIONS } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { endUnread, environmentOf } from './request-context.ts';
@@ -188,7 +188,7 @@ class TlsFront {
 
   #refuse(connection: ClientConnection, fault: Fault): void {
     this.#note(connection, fault);
-    refuseTls(connection.socket, fault);
+    connection.endWith(alertFor(fault));
   }
 
   /** For connections that were answered without HTTP, or not answered. */

@@ -5,7 +5,6 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
 import { createSecureContext, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
 import { serverOptions } from '../config/tls-context.ts';
@@ -13,7 +12,6 @@ import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
 import { TimeLimit } from '../time-limit.ts';
-import { closeGently } from './refuse.ts';
 import { NO_SANS } from './trusted-peers.ts';
 
 interface ServerHandshake {
@@ -186,19 +184,6 @@ function nameFor({ code, kind }: Fault): Alert | null {
     default:
       return kind.blame === 'policy' ? 'access_denied' : 'internal_error';
   }
-}
-
-/** Answers a client in the middle of its TLS handshake, and closes its connection. */
-export function refuseTls(socket: Duplex, fault: Fault): void {
-  // The client may have gone by now; then there is no recipient.
-  socket.on('error', () => {});
-  const alert = alertFor(fault);
-  if (alert === null) {
-    socket.destroy();
-    return;
-  }
-  socket.end(alert);
-  closeGently(socket);
 }
 
 // What a client certificate says about the client, after the handshake.
