@@ -98,7 +98,6 @@ t.test('the first bytes of a client', async (t) => {
         socket.end();
       },
       onGiveUp: (why) => t.fail(why),
-      onOver: () => {},
     });
     pause(200);
   });

@@ -57,7 +57,6 @@ class TlsFront {
     this.#terms = options;
     this.gate = new ConnectionGate({
       ...options,
-      timeout: options.config.timeouts.requestHeaders,
       refuse: (connection, fault) => {
         this.#refuse(connection, fault);
       },
@@ -113,7 +112,6 @@ class TlsFront {
           this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
         });
       },
-      onOver: () => {},
     });
   };
 
