@@ -106,7 +106,6 @@ t.test('the first bytes of a client', async (t) => {
         socket.end();
       },
       onGiveUp: (why) => t.fail(why),
-      onOver: () => {},
     });
     pause(200);
   });

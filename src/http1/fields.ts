@@ -65,7 +65,7 @@ export function readFields(text: string, start: number, { most, lenient }: Field
     if (!TOKEN.test(name)) throw new MessageError('malformed', 'a field name is not a token');
     const from = trimStart(text, colon + 1, end);
     value = text.slice(from, trimEnd(text, from, end));
-    if (!VALUE.test(value)) throw new MessageError('malformed', `the value of ${name} has a control character`);
+    if (!VALUE.test(value)) throw new MessageError('malformed', `the value of ${name.slice(0, 40)} has a control character`);
     fields.push(name, value);
     at = next;
   }

@@ -238,9 +238,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   ended(): void {
     try {
       if (this.#stage === 'busy' && this.request?.clientEnded() === true) return;
-      // Pending bytes are still sent.
-      if (this.socket.writableLength > 0) this.#linger();
-      else this.socket.destroy();
+      this.#close();
     } catch (error) {
       this.crash(error);
     }
@@ -265,13 +263,12 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#rest = null;
     this.#heads = null;
     try {
+      this.onClosed();
       if (this.#pins !== null) for (const [pool, { connection }] of this.#pins) release(pool, connection);
       this.#raw.destroy();
       this.request?.clientClosed();
     } catch (error) {
       this.crash(error);
-    } finally {
-      this.onClosed();
     }
   }
 
@@ -410,6 +407,16 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#linger();
   }
 
+  /** Closes, after these last bytes; null: there are none. */
+  endWith(lastWords: Buffer | null): void {
+    if (lastWords === null) {
+      this.destroy();
+      return;
+    }
+    this.socket.write(lastWords);
+    this.#linger();
+  }
+
   inform(status: number, fields: RawFields): boolean {
     this.#writer.flush();
     return this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0;
@@ -458,7 +465,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** The client sees that the answer was cut. */
   cut(): void {
     this.#writer.flush();
-    // RFC 9112 §6.3: for an HTTP/1.0 client a plain end would look like the end of the content.
+    // As in `destroy`, whatever is pending: the content is not complete.
     if (this.httpVersion === '1.0') resetSocket(this.socket);
     this.destroy();
   }
@@ -527,7 +534,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** No more requests: closes now if none is being served, else after the answer. */
   closeWhenIdle(): void {
     this.#last = true;
-    if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();
+    if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.#close();
   }
 
   /** Runs code for this connection; an error ends this connection only. */
@@ -553,6 +560,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   destroy(): void {
+    // RFC 9112 §6.3: for an HTTP/1.0 client a plain end would look like the end of the content.
+    if (this.httpVersion === '1.0' && this.socket.writableLength > 0) resetSocket(this.socket);
     this.socket.destroy();
     this.#raw.destroy();
   }
@@ -596,6 +605,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     try {
       if (this.#stage === 'busy' || this.#stage === 'detached') this.request?.stalled();
       else if (this.#stage === 'head') this.refuse(new Fault('request-timeout', 'the request headers did not arrive in time'));
+      else if (this.#stage === 'idle') this.#close();
       else if (!this.#stillUploads()) this.destroy();
     } catch (error) {
       this.crash(error);
@@ -671,9 +681,17 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#enter('lingering');
     this.#rest = null;
     this.#paused = false;
-    if (!this.socket.writableEnded) this.socket.end();
-    if (this.socket.readableEnded) this.socket.destroySoon();
-    else this.socket.resume();
+    const { socket } = this;
+    // A socket that has been ended cannot be reset any more, not even before its last bytes have been sent.
+    if (socket.writableLength > 0 && !socket.writableEnded) socket.write(NONE_YET, () => socket.end());
+    else socket.end();
+    socket.resume();
+  }
+
+  /** Closes once what is pending has been sent. */
+  #close(): void {
+    if (this.socket.writableLength > 0) this.#linger();
+    else this.destroy();
   }
 
   /** To be called after anything that may have changed it. */

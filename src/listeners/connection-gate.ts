@@ -39,8 +39,6 @@ export interface ListenerOptions {
 }
 
 interface ConnectionGateOptions extends ListenerOptions {
-  /** Time limit for a complete PROXY header, ms. */
-  readonly timeout: number;
   /** Answers and closes a connection that is not accepted. */
   readonly refuse: (connection: ClientConnection, fault: Fault) => void;
   /** What a refused client is sent, as it is on the wire; null: nothing. */
@@ -156,14 +154,14 @@ export class ConnectionGate {
   }
 
   #receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
-    const { listener, timeout, refuse, selfTest } = this.#options;
+    const { listener, terms, refuse, selfTest } = this.#options;
     if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
       if (connection.selfTest && selfTest.asker !== null) connection.peer = { address: selfTest.asker, port: 0, sans: NO_SANS };
       next(connection);
       return;
     }
     receiveProxyHeader(connection.socket, {
-      timeout,
+      timeout: terms().timeouts.requestHeaders,
       onHeader: (header) => {
         connection.proxyHeaderLength = header.length;
         connection.peer = peerInHeader(header) ?? connection.peer;
@@ -178,7 +176,6 @@ export class ConnectionGate {
           refuse(connection, fault);
         });
       },
-      onEnd() {},
     });
   }
 

@@ -14,15 +14,13 @@ export interface FirstBytesOptions {
   readonly onBytes: (chunk: Buffer) => (() => void) | null;
   /** Some bytes came, but not enough in time: the caller answers and closes the socket. */
   readonly onGiveUp: (why: 'ended' | 'late') => void;
-  /** The wait has ended, for any reason; always called once, before the others. */
-  readonly onOver: () => void;
 }
 
 /**
  * A socket that closes before it sent anything was a health check or a scan,
  * one that sends nothing is closed after the timeout: neither is reported.
  */
-export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp, onOver }: FirstBytesOptions): void {
+export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp }: FirstBytesOptions): void {
   let silent = true;
 
   const release = (): void => {
@@ -31,7 +29,6 @@ export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp, 
     socket.off('end', onEnd);
     socket.off('close', release);
     socket.off('error', onError);
-    onOver();
   };
   const giveUp = (why: 'ended' | 'late'): void => {
     if (silent) {

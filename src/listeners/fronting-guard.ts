@@ -114,5 +114,5 @@ function complain(result: HelloResult, host: string, hellos: number): string | n
   if (serverName === host) return null;
   const what = hellos > 1 ? 'the second ClientHello, which the server asked for,' : 'the TLS inside the tunnel';
   if (serverName === null) return `${what} names no host, and ${host} was permitted`;
-  return `${what} is for ${show(serverName)}, and ${host} was permitted${ech ? '; a second, encrypted name is inside (ECH)' : ''}`;
+  return `${what} is for ${show(serverName)}, and ${host} was permitted${ech ? '; a second, encrypted name may be inside (ECH)' : ''}`;
 }

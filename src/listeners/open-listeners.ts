@@ -1,6 +1,6 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import type { Config, HttpListenerConfig } from '../config/config.ts';
+import type { Config } from '../config/config.ts';
 import type { ConnectionCount } from '../limits.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
@@ -88,21 +88,14 @@ function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminat
 
 // A port for plain HTTP: every accepted connection is served, after its PROXY header if there is one.
 
-interface HttpListenerOptions extends ListenerOptions {
-  readonly listener: HttpListenerConfig;
-  readonly config: Pick<Config, 'timeouts'>;
-}
-
 function serve(connection: ClientConnection): void {
   connection.serve();
 }
 
 /** @throws when the address cannot be bound, with the system's error */
-function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
-  const { listener, config } = options;
+function openHttpListener(options: ListenerOptions): Promise<Listener> {
   const gate = new ConnectionGate({
     ...options,
-    timeout: config.timeouts.requestHeaders,
     refuse: (connection, fault) => {
       connection.refuse(fault);
     },
@@ -114,5 +107,5 @@ function openHttpListener(options: HttpListenerOptions): Promise<Listener> {
   const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
     gate.accept(socket, serve);
   });
-  return bindListener(server, gate, listener);
+  return bindListener(server, gate, options.listener);
 }

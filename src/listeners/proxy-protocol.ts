@@ -150,12 +150,10 @@ interface ProxiedSocketOptions {
   readonly onHeader: (header: ProxyHeader) => void;
   /** There will be no header: the caller answers and closes the socket. */
   readonly onFault: (fault: Fault) => void;
-  /** The wait has ended, for any reason; always called once, before the others. */
-  readonly onEnd: () => void;
 }
 
 /** A socket that never sent anything is not reported: see first-bytes.ts. */
-export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault, onEnd }: ProxiedSocketOptions): void {
+export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault }: ProxiedSocketOptions): void {
   let held: Buffer | null = null;
   receiveFirstBytes(socket, {
     timeout,
@@ -176,6 +174,5 @@ export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault,
     onGiveUp(why) {
       onFault(why === 'late' ? new Fault('request-timeout', 'the PROXY header did not arrive in time') : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
     },
-    onOver: onEnd,
   });
 }

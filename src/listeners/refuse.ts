@@ -3,13 +3,11 @@
  * status line, `Proxy-Status` and the problem body, because clients differ in
  * which of these they show (docs/errors.md).
  */
-import type { Duplex } from 'node:stream';
 import { type List, parseList, serializeList, Token } from 'structured-headers';
 import type { Blame, Fault, FaultCode } from '../errors.ts';
 import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
-import { LINGER } from './client-connection.ts';
 
 /** First words of the reason phrase; Go and Python show only the status line of a refused CONNECT. */
 const REASON: Record<Blame, string> = {
@@ -128,19 +126,4 @@ export class RepeatedRefusals {
     }
     return { head: pattern.head.join(requestId), body: pattern.body.join(requestId) };
   }
-}
-
-/**
- * Closes a socket after its last answer has been written. What the client still
- * sends is read and thrown away for a while: closing with unread bytes would
- * reset the connection, and the client would lose the answer.
- */
-export function closeGently(socket: Duplex): void {
-  socket.resume();
-  const timer = setTimeout(() => socket.destroy(), LINGER);
-  timer.unref();
-  socket.once('end', () => socket.destroy());
-  socket.once('close', () => {
-    clearTimeout(timer);
-  });
 }

@@ -24,7 +24,7 @@ import { type AccessRecord, type ClosedBy, outcomeOf } from '../telemetry/access
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
 import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
-import { refuseTls } from './tls-terminator.ts';
+import { alertFor } from './tls-terminator.ts';
 
 /** Recent denials are recorded here (explain/recent-denials.ts). */
 export interface DenialMemory {
@@ -209,7 +209,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const { name } = this.#environment;
     // Events caused by the answer no longer belong to this request.
     this.#state = ENDED;
-    if (head === null) refuseTls(connection.socket, fault);
+    if (head === null) connection.endWith(alertFor(fault));
     else {
       record.status = fault.kind.status;
       if (isLastAnswer(fault, head)) connection.closeAfter();
@@ -475,17 +475,17 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const { record, connection } = this;
     const { requests, hellos, telemetry, denials, clientName } = this.#environment;
     if (this.#hello !== null) hellos.delete(this.#hello);
+    requests.delete(this);
     if (connection.request === this) connection.request = null;
     if (fault !== null) {
       record.noteFault(fault);
       if (record.upstreamAddress === '-') record.noteTried(fault.facts);
-      // Refused before the policy decision: the log still names the client.
-      if (record.client === '-') record.client = clientName(record.clientAddress);
     }
     record.closedBy = closedBy;
     record.durationMs = performance.now() - record.startedAt;
     this.#permit?.release(!record.dialled && outcomeOf(record) === 'denied');
-    requests.delete(this);
+    // Refused before the policy decision: the log still names the client.
+    if (fault !== null && record.client === '-') record.client = clientName(record.clientAddress);
     telemetry.ended(record);
     if (fault !== null || record.wouldDeny !== '') denials.note(record, fault, this.#permit);
   }

@@ -11,7 +11,7 @@ import type { ClientConnection } from './client-connection.ts';
 import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
 import { endOverloaded, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
-import { refuseTls } from './tls-terminator.ts';
+import { alertFor } from './tls-terminator.ts';
 
 /** For `SniForm`; `record` begins the log record of a request. */
 export interface SniFormOptions {
@@ -52,7 +52,7 @@ export class SniForm {
     const own = environmentOf(connection, environment);
     const overloaded = overloadFault(connection, own, record);
     if (overloaded !== null) {
-      refuseTls(connection.socket, overloaded);
+      connection.endWith(alertFor(overloaded));
       endOverloaded(own, record, overloaded, 0);
       return;
     }

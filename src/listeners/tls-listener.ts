@@ -11,7 +11,7 @@ import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { alertFor, expiryOf, refuseTls, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
+import { alertFor, expiryOf, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
 import { bindListener, ConnectionGate, type Listener, type ListenerOptions, SERVER_OPTIONS } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { endUnread, environmentOf } from './request-context.ts';
@@ -57,7 +57,6 @@ class TlsFront {
     this.#terms = options;
     this.gate = new ConnectionGate({
       ...options,
-      timeout: options.config.timeouts.requestHeaders,
       refuse: (connection, fault) => {
         this.#refuse(connection, fault);
       },
@@ -113,7 +112,6 @@ class TlsFront {
           this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
         });
       },
-      onOver: () => {},
     });
   };
 
@@ -138,8 +136,9 @@ class TlsFront {
     raw.unshift(head);
     terminator.accept(raw, {
       timeout: this.#terms.config.timeouts.tls,
-      onSecure: (socket, shown) => {
+      onSecure: (socket) => {
         connection.guard(() => {
+          const shown = terminator.readCertificate(socket);
           // A reload during the handshake.
           this.#begin(connection, socket, this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown);
         });
@@ -180,14 +179,14 @@ class TlsFront {
     if (proxyHeader !== null) connection.refuse(proxyHeader);
     else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
     else {
-      this.#note(connection, malformedHello(reason));
+      this.#note(connection, malformedHello(reason, 'send TLS to this port, and nothing before it'));
       connection.destroy();
     }
   }
 
   #refuse(connection: ClientConnection, fault: Fault): void {
     this.#note(connection, fault);
-    refuseTls(connection.socket, fault);
+    connection.endWith(alertFor(fault));
   }
 
   /** For connections that were answered without HTTP, or not answered. */
@@ -201,8 +200,8 @@ function outdated(): Fault {
   return new Fault('revoked', 'a reload changed how clients authenticate', { remedy: 'connect again' });
 }
 
-function malformedHello(reason: string): Fault {
-  return new Fault('tls-hello-malformed', reason, { remedy: 'send TLS to this port, and nothing before it' });
+function malformedHello(reason: string, remedy = 'call by a host name without a final dot, and let a TLS library write the whole ClientHello'): Fault {
+  return new Fault('tls-hello-malformed', reason, { remedy });
 }
 
 /** A method, or the preface of HTTP/2, begins with capital letters (RFC 9110 §9.1). */

@@ -5,7 +5,6 @@
  */
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
 import { createSecureContext, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
 import { serverOptions } from '../config/tls-context.ts';
@@ -13,14 +12,13 @@ import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
 import { TimeLimit } from '../time-limit.ts';
-import { closeGently } from './refuse.ts';
 import { NO_SANS } from './trusted-peers.ts';
 
 interface ServerHandshake {
   /** Time limit for the handshake, ms. */
   readonly timeout: number;
   /** TLS is established. The socket is the caller's; when it closes, so does the connection under it. */
-  readonly onSecure: (socket: TLSSocket, shown: ClientCertificate) => void;
+  readonly onSecure: (socket: TLSSocket) => void;
   /** The TLS handshake failed. The client has got its alert, if there is one, and the connection closes. */
   readonly onFault: (fault: Fault) => void;
 }
@@ -68,6 +66,18 @@ export class TlsTerminator {
     return certificates.some((certificate) => isRevoked(this.#lists, certificate));
   }
 
+  /** What the client has shown in the handshake. TLS has no certificates that were not asked for. */
+  readCertificate(socket: TLSSocket): ClientCertificate {
+    const { clientCertificate } = this.#config;
+    if (clientCertificate === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null };
+    if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
+    // Typed as an Error, but it is only the code.
+    const code = String(socket.authorizationError);
+    return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
+  }
+
   /** Takes the connection over; the caller counts it until it closes. */
   accept(raw: Socket, handshake: ServerHandshake): void {
     const key = connectionKey(raw);
@@ -99,7 +109,7 @@ export class TlsTerminator {
     }
     // From here on a plain connection: each direction of a tunnel ends on its own.
     socket.allowHalfOpen = true;
-    pending.handshake.onSecure(socket, readClientCertificate(socket, this.#config.clientCertificate));
+    pending.handshake.onSecure(socket);
   }
 
   /** Null when it had ended before. */
@@ -176,19 +186,6 @@ function nameFor({ code, kind }: Fault): Alert | null {
   }
 }
 
-/** Answers a client in the middle of its TLS handshake, and closes its connection. */
-export function refuseTls(socket: Duplex, fault: Fault): void {
-  // The client may have gone by now; then there is no recipient.
-  socket.on('error', () => {});
-  const alert = alertFor(fault);
-  if (alert === null) {
-    socket.destroy();
-    return;
-  }
-  socket.end(alert);
-  closeGently(socket);
-}
-
 // What a client certificate says about the client, after the handshake.
 
 /** What a TLS client has presented. */
@@ -221,17 +218,6 @@ const REASONS: Readonly<Record<string, string>> = {
 const NO_CHAIN: readonly X509Certificate[] = [];
 /** Longer chains exist by mistake only. */
 const LONGEST_CHAIN = 10;
-
-/** @param mode whether certificates are requested; TLS has no unrequested ones */
-function readClientCertificate(socket: TLSSocket, mode: TlsServerConfig['clientCertificate']): ClientCertificate {
-  if (mode === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: mode === 'require' ? refuseCertificate('the client showed no certificate') : null };
-  if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
-  // Typed as an Error, but it is only the code.
-  const code = String(socket.authorizationError);
-  return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
-}
 
 /** When the first certificate of a chain expires, ms since the epoch. */
 export function expiryOf(chain: readonly X509Certificate[]): number {

@@ -138,7 +138,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   get patience(): number {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#state === 'waiting') return Infinity;
-    return this.#state === 'asking' && this.#requestDone ? responseHeaders : body;
+    return this.#state === 'asking' && this.#requestDone && !this.#downloadBlocked ? responseHeaders : body;
   }
 
   /** Begins; everything else is reported to the owner. */

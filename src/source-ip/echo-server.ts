@@ -137,7 +137,6 @@ function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Sock
           socket.destroy();
         });
       },
-      onEnd() {},
     });
   });
 }

@@ -9,15 +9,12 @@ export interface HelloMessage {
   readonly random: string;
   /** Canonical (targets/host.ts); null: no server_name extension. */
   readonly serverName: string | null;
-  /** Offered protocols, without GREASE; the bytes are chosen by the client. */
-  readonly alpn: readonly string[];
   /** encrypted_client_hello is present: the server may see another name. */
   readonly ech: boolean;
 }
 
-/** RFC 6066 §3, RFC 7301 §3.1, and TLS Encrypted Client Hello in the version that browsers use. */
+/** RFC 6066 §3, and TLS Encrypted Client Hello in the version that browsers use. */
 const SERVER_NAME = 0;
-const ALPN = 16;
 const ENCRYPTED_CLIENT_HELLO = 0xfe0d;
 
 const HOST_NAME = 0;
@@ -27,8 +24,6 @@ const FIXED_PART = VERSION_BYTES + 32;
 const LONGEST_SESSION_ID = 32;
 /** A name of 253 characters and a final dot, so that the error can say what is wrong. */
 const LONGEST_SERVER_NAME = 254;
-/** A client offers two or three; each costs a string. */
-const MOST_PROTOCOLS = 32;
 
 /** Walks through the vectors of a message (RFC 8446 §3.4), each preceded by its length. */
 class Cursor {
@@ -81,7 +76,7 @@ export function readHelloMessage(body: Buffer): HelloMessage | string {
   if (compression === null || compression.length === 0) return 'has a malformed list of compression methods';
   // Before TLS 1.3 it may end here (RFC 5246 §7.4.1.2).
   const random = body.toString('latin1', VERSION_BYTES, FIXED_PART);
-  if (cursor.isDone()) return { random, serverName: null, alpn: [], ech: false };
+  if (cursor.isDone()) return { random, serverName: null, ech: false };
   const extensions = cursor.vector(2);
   if (extensions === null || !cursor.isDone()) return 'has extensions that do not end where it ends';
   const read = readExtensions(extensions);
@@ -91,7 +86,6 @@ export function readHelloMessage(body: Buffer): HelloMessage | string {
 function readExtensions(extensions: Buffer): Omit<HelloMessage, 'random'> | string {
   const cursor = new Cursor(extensions, 0);
   let name: Buffer | null = null;
-  let protocols: Buffer | null = null;
   let ech = false;
   while (!cursor.isDone()) {
     const type = cursor.number(2);
@@ -101,67 +95,36 @@ function readExtensions(extensions: Buffer): Omit<HelloMessage, 'random'> | stri
     if (type === SERVER_NAME) {
       if (name !== null) return 'has two server_name extensions';
       name = data;
-    } else if (type === ALPN) {
-      if (protocols !== null) return 'has two ALPN extensions';
-      protocols = data;
     } else if (type === ENCRYPTED_CLIENT_HELLO) {
       if (ech) return 'has two encrypted_client_hello extensions';
       ech = true;
     }
   }
-  const alpn = protocols === null ? [] : readProtocols(protocols);
-  if (alpn === null) return 'has a malformed list of ALPN protocols';
-  if (name === null) return { serverName: null, alpn, ech };
-  const serverName = readSniExtension(name);
-  return serverName.ok ? { serverName: serverName.name, alpn, ech } : serverName.reason;
+  if (name === null) return { serverName: null, ech };
+  const read = readSniExtension(name);
+  return typeof read === 'string' ? read : { ...read, ech };
 }
-
-type ServerName = { readonly ok: true; readonly name: string } | { readonly ok: false; readonly reason: string };
 
 /**
  * RFC 6066 §3: one host_name, in ASCII, without final dot, never an address.
  * Nothing is repaired here: the bytes are forwarded unchanged, and servers
  * differ in how they treat such a name.
  */
-function readSniExtension(data: Buffer): ServerName {
+function readSniExtension(data: Buffer): { readonly serverName: string } | string {
   const outer = new Cursor(data, 0);
   const list = outer.vector(2);
-  if (list === null || !outer.isDone()) return wrongName('has a malformed server_name extension');
+  if (list === null || !outer.isDone()) return 'has a malformed server_name extension';
   const entries = new Cursor(list, 0);
   const type = entries.number(1);
   const bytes = entries.vector(2);
-  if (type === null || bytes === null) return wrongName('has a malformed server_name extension');
-  if (type !== HOST_NAME) return wrongName('has a server_name of a type other than host_name');
-  if (!entries.isDone()) return wrongName('has more than one entry in its server_name extension');
-  if (bytes.length > LONGEST_SERVER_NAME) return wrongName(`names a server with ${bytes.length} characters, which no host name has`);
+  if (type === null || bytes === null) return 'has a malformed server_name extension';
+  if (type !== HOST_NAME) return 'has a server_name of a type other than host_name';
+  if (!entries.isDone()) return 'has more than one entry in its server_name extension';
+  if (bytes.length > LONGEST_SERVER_NAME) return `names a server with ${bytes.length} characters, which no host name has`;
   const text = bytes.toString('latin1');
   const name = parseHost(text);
-  if (name === null) return wrongName(`names the server ${quote(text)}, which is not a host name`);
-  if (text.endsWith('.')) return wrongName(`names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`);
-  if (isIPv4(name) || name.includes(':')) return wrongName(`names the server ${quote(text)}, an address, which RFC 6066 rules out`);
-  return { ok: true, name };
-}
-
-function wrongName(reason: string): ServerName {
-  return { ok: false, reason };
-}
-
-/** RFC 7301 §3.1; null when malformed. */
-function readProtocols(data: Buffer): string[] | null {
-  const outer = new Cursor(data, 0);
-  const list = outer.vector(2);
-  if (list === null || list.length === 0 || !outer.isDone()) return null;
-  const cursor = new Cursor(list, 0);
-  const protocols: string[] = [];
-  for (let count = 0; !cursor.isDone(); count += 1) {
-    const protocol = cursor.vector(1);
-    if (protocol === null || protocol.length === 0 || count === MOST_PROTOCOLS) return null;
-    if (!isGrease(protocol)) protocols.push(protocol.toString('latin1'));
-  }
-  return protocols;
-}
-
-/** RFC 8701 §2: 0a0a, 1a1a, 2a2a … */
-function isGrease(protocol: Buffer): boolean {
-  return protocol.length === 2 && protocol[0] === protocol[1] && (protocol.readUInt8(0) & 0x0f) === 0x0a;
+  if (name === null) return `names the server ${quote(text)}, which is not a host name`;
+  if (text.endsWith('.')) return `names the server ${quote(text)}, with a final dot, which RFC 6066 rules out`;
+  if (isIPv4(name) || name.includes(':')) return `names the server ${quote(text)}, an address, which RFC 6066 rules out`;
+  return { serverName: name };
 }

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
@@ -159,6 +160,22 @@ t.test('and when a connection is accepted', async (t) => {
   await stillServes(t, lab);
 });
 
+t.test('and when one closes, or has shown its certificate', async (t) => {
+  const lab = await startTlsLab(t, { tlsServer: { clientCaFile: 'ca.pem', clientCertificate: 'request' }, configure: (draft) => void (draft.selfTest = { every: 'off' }) });
+  const other = await openTunnelOf(t, lab);
+  for (const [owner, method, come] of [
+    [ConnectionCount, 'leave', async () => { (await openWire(t, lab.port)).socket.end(); }],
+    [TLSSocket, 'getPeerX509Certificate', async () => { (await openOwn(t, lab)).end(); }],
+  ] as const) {
+    const before = accessLines(lab).length;
+    const pull = plant(owner, method);
+    await come();
+    await lab.logged((line) => line.code === 'internal' && accessLines(lab).indexOf(line) >= before).finally(() => t.ok(pull(), method));
+  }
+  t.ok(other.socket.writable, 'another connection goes on');
+  await stillServes(t, lab);
+});
+
 t.test('a reload: what it throws for one connection keeps no other from being checked', async (t) => {
   for (const [owner, method] of [[RequestContext, 'recheck'], [Egress, 'revoked'], [Egress, 'chargeAnew'], [Tunnel, 'end']] as const) {
     const lab = await startLab(t);
@@ -192,6 +209,16 @@ t.test('what throws again while its request is ended ends no other', async (t) =
   t.equal(result, 'applied');
   await Promise.all(tunnels.map(({ ended }) => ended));
   t.equal(accessLines(lab).filter(({ code }) => code === 'internal').length, tunnels.length);
+});
+
+t.test('what throws while a request ends leaves nothing of it behind', async (t) => {
+  const lab = await startLab(t, { configure: (draft) => void Object.assign(draft, { selfTest: { every: 'off' }, timeouts: { drainDelay: '0s', drain: '10m' } }) });
+  const pull = plant(Egress, 'clientName');
+  const wire = await openWire(t, lab.port);
+  // Refused before it is known who asks.
+  wire.send('GET /x HTTP/1.1\r\nHost: x\r\nVia: 1.1 eco-egress\r\n\r\n');
+  await wire.ended.finally(() => t.ok(pull(), 'clientName'));
+  await lab.service.drain();
 });
 
 async function openTunnelOf(t: Test, lab: Lab): Promise<Wire> {

@@ -214,3 +214,14 @@ t.test('one line for each, and none of them can be forged', async (t) => {
   t.notOk(accessLines(lab).some((line) => line['requestId'] === 'forged'));
   t.equal(accessLines(lab).length, new Set(accessLines(lab).map((line) => line['requestId'])).size);
 });
+
+t.test('an answer does not quote all that was sent', async (t) => {
+  const lab = await startLab(t);
+  for (const field of [`Transfer-Encoding: ${'x'.repeat(60_000)}`, `${'N'.repeat(60_000)}: \x01`]) {
+    const wire = await openWire(t, lab.port);
+    wire.send(`GET /eco/x HTTP/1.1\r\nHost: x\r\n${field}\r\n\r\n`);
+    const { heard } = await wire.ended;
+    t.match(heard, /^HTTP\/1\.1 400 /);
+    t.ok(heard.length < 2000, `${heard.length} bytes`);
+  }
+});

@@ -174,6 +174,24 @@ t.test('clients that do not read informational responses', async (t) => {
   t.equal((await wire.until(/last$/)).match(/^HTTP\/1\.1 103/gm)?.length, 32, 'all come when it reads');
 });
 
+t.test('who reads no informational response has the time of content for it', { buffered: true }, async (t) => {
+  const partner = await listen(t, createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.write(`HTTP/1.1 103 Early Hints\r\nLink: ${'x'.repeat(1_000_000)}\r\n\r\n`.repeat(32)));
+  }));
+  const lab = await startLab(t, {
+    configure: ({ destinations: { eco }, limits, timeouts }) => {
+      Object.assign(eco, { ports: [partner], gateway: { prefix: '/eco', url: `http://${ECO}:${partner}` } });
+      limits['headerBytes'] = '1024KiB';
+      timeouts['body'] = '500ms';
+    },
+  });
+  const wire = await openWire(t, lab.port);
+  wire.socket.pause();
+  wire.send('GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n');
+  t.match(await lab.logged((line) => line['form'] === 'gateway'), { code: 'client-stalled', detail: /did not read for 500 ms/ });
+});
+
 t.test('half-open and silent tunnels', { buffered: true }, async (t) => {
   await Promise.all(
     ['silent', 'the client has ended', 'the upstream has ended'].map(async (name) => {

@@ -625,3 +625,61 @@ t.test('no more requests: closed at once where none is served, else behind the a
   await until(() => busy.ended);
   t.match(busy.heard, /\r\nConnection: close\r\n/);
 });
+
+/** Answers the client's request until the system takes no more: what is left of the answer is pending, and little. @returns the length of its content */
+async function answerMoreThanIsRead(connection: ClientConnection): Promise<number> {
+  connection.request = null;
+  connection.respond(readResponseHead('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked', 'GET', 10), []);
+  let length = 0;
+  for (; connection.socket.writableLength === 0; length += 8192) {
+    connection.write(Buffer.alloc(8192, 'x'));
+    await turn();
+  }
+  connection.complete([]);
+  return length;
+}
+
+t.test('an answer that its client still reads is sent to its end before the connection closes', async (t) => {
+  const ends: readonly (readonly [what: string, end: (bench: Bench) => void])[] = [
+    ['no more requests', (bench) => { bench.connection(0).closeWhenIdle(); }],
+    ['idle for long enough', (bench) => { wait(bench, 4000); }],
+  ];
+  for (const [what, end] of ends) {
+    const bench = await start(t);
+    bench.serve = () => {};
+    const client = await bench.open();
+    client.socket.pause();
+    client.socket.write(get('/'));
+    await until(() => bench.requests.length === 1);
+    const { socket } = bench.connection(0);
+    const length = await answerMoreThanIsRead(bench.connection(0));
+    t.strictSame([socket.writableLength > 0, socket.writableNeedDrain], [true, false], `${what}: nothing tells when it has been sent`);
+    end(bench);
+    client.socket.resume();
+    await until(() => client.ended);
+    t.equal(client.heard.split('x').length - 1, length, `${what}: all of it`);
+    t.match(client.heard.slice(-7), '\r\n0\r\n\r\n', `${what}: and its end`);
+  }
+});
+
+t.test('an answer that an HTTP/1.0 client has not read does not look whole', async (t) => {
+  const ends: readonly (readonly [what: string, end: (bench: Bench) => void])[] = [
+    ['its time is over', (bench) => { wait(bench, 2000); }],
+    ['all connections are closed', (bench) => { bench.connection(0).destroy(); }],
+  ];
+  for (const [what, end] of ends) {
+    const bench = await start(t);
+    bench.serve = () => {};
+    const client = await bench.open();
+    client.socket.pause();
+    client.socket.write('GET / HTTP/1.0\r\n\r\n');
+    await until(() => bench.requests.length === 1);
+    await answerMoreThanIsRead(bench.connection(0));
+    end(bench);
+    t.equal(bench.connection(0).socket.destroyed, true, what);
+    client.socket.resume();
+    client.closed.catch(() => {});
+    await until(() => client.ended || client.socket.destroyed);
+    t.equal(client.ended, false, `${what}: a reset, not an end`);
+  }
+});

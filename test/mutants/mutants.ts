@@ -154,6 +154,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     [
       mutant('cut-becomes-an-end', 'src/listeners/request-context.ts', 'test/hostile/upstream.test.ts', '    this.connection.cut();\n', '    this.connection.complete([]);\n'),
       mutant('close-for-http-1.0', 'src/listeners/client-connection.ts', 'test/hostile/upstream.test.ts', "if (this.httpVersion === '1.0') resetSocket(this.socket);", ''),
+      mutant('unread-answer-ends', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.httpVersion === '1.0' && this.socket.writableLength > 0) resetSocket(this.socket);", ''),
       mutant('short-of-its-length', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (handler === null || this.#head === null || !this.#body.end())', 'if (handler === null || this.#head === null)'),
       mutant('reset-becomes-an-end', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (this.#error !== null) handler.onBroken(this.#cut(this.#error));\n    else handler', 'handler'),
       mutant('bytes-left-over', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (at < chunk.length) this.#reusable = false;', ''),
@@ -183,7 +184,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
   [
     '9. Shutdown loses no request that was accepted before the deadline',
     [
-      mutant('drain-cuts-the-busy', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();", 'this.destroy();'),
+      mutant('drain-cuts-the-busy', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.#close();", 'this.destroy();'),
+      mutant('drain-cuts-the-end-of-an-answer', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', '    if (this.socket.writableLength > 0) this.#linger();\n    else this.destroy();', '    this.destroy();'),
       mutant('drain-accepts-on', 'src/service.ts', 'test/integration/service.test.ts', '    this.#listeners?.stop();\n    this.#egress.retire();\n', '    this.#egress.retire();\n'),
       mutant('drain-not-told', 'src/service.ts', 'test/integration/service.test.ts', "if (this.#environment.draining) reasons.push('The proxy is draining.');", ''),
       mutant('drain-without-delay', 'src/service.ts', 'test/integration/service.test.ts', 'await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);', ''),

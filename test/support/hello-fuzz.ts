@@ -88,7 +88,7 @@ function fits(verdict: Verdict, { serverName, ech }: NonNullable<HelloCase['expe
 function isSame(one: Verdict, other: Verdict): boolean {
   if (one === 'more' || other === 'more') return one === other;
   if (one.kind !== 'hello' || other.kind !== 'hello') return one.kind === other.kind && one.kind !== 'hello' && other.kind !== 'hello' && one.reason === other.reason;
-  return one.serverName === other.serverName && one.bytes === other.bytes && one.ech === other.ech && one.alpn.length === other.alpn.length && one.alpn.every((protocol, i) => protocol === other.alpn[i]);
+  return one.serverName === other.serverName && one.bytes === other.bytes && one.ech === other.ech;
 }
 
 function promise(kept: boolean, what: string): void {
