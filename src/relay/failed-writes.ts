@@ -46,7 +46,10 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
     socket.emit(WRITE_FAILED, error);
   };
   let limit = new TimeLimit(PATIENCE, onLate);
-  socket.once('end', report).once('close', report);
+  // The system reports a reset once: to a write, and then to reads as an end. The socket is errored before anybody takes it for one. After an end, writes meet EPIPE.
+  if ((error as NodeJS.ErrnoException).code !== 'EPIPE') socket.prependOnceListener('end', report);
+  else socket.once('end', report);
+  socket.once('close', report);
 }
 
 // Ends a connection so that the peer sees it as broken, not complete.

@@ -151,7 +151,8 @@ export class Tunnel {
 
   /** One direction is complete; the other continues. */
   ended(by: Side): void {
-    if (this.#parting !== null) return;
+    // If it is errored, that is no end, and 'error' follows.
+    if (this.#parting !== null || this[by].errored !== null) return;
     if (this.#closedBy === '-') this.#closedBy = by;
     // Held bytes will not become complete.
     if (by === 'client' && this.#limit !== null && this.#opening !== null && this.#fault === null) {

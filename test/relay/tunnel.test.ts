@@ -10,6 +10,7 @@ import { connect as connectTls, type ConnectionOptions, createServer as createTl
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
+import { readOnAfterFailedWrites } from '../../src/relay/failed-writes.ts';
 import type { TunnelSocket } from '../../src/relay/tunnel.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -238,6 +239,24 @@ t.test('after a pause of the process, a side still has its time to read what cam
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_200);
   t.equal((await read)[0], bench.record.bytesReceived);
   t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
+});
+
+t.test('a reset that a write meets first is a reset for the other side, not an end', async (t) => {
+  for (const side of ['client', 'upstream'] as const) {
+    const bench = await setUpTunnel(t);
+    readOnAfterFailedWrites(bench.inner.upstream);
+    const tunnel = bench.tunnel();
+    tunnel.start(null);
+    const other = side === 'client' ? 'upstream' : 'client';
+    bench[side].send('half of a mess');
+    await bench[other].until('mess');
+    bench[side].socket.resetAndDestroy();
+    // Now: the system tells a reset once, and then an end.
+    tunnel.received(other, Buffer.from('more'));
+    t.same(await bench[other].ended, { heard: 'half of a mess', how: 'reset' });
+    t.notOk(bench[other].socket.readableEnded, `reset by the ${side}`);
+    t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
+  }
 });
 
 t.test('the idle clock sees both directions, and bytes that are held', async (t) => {
