@@ -68,12 +68,13 @@ export function noteUnder(tls: Duplex, connection: Resettable): void {
 /**
  * Resets if possible, destroys otherwise; 'close' follows in either case. TLS
  * on a connection that we do not hold cannot be reset, but ending it without
- * close_notify has the same meaning. Nor can a socket whose own end is pending:
- * libuv refuses (EINVAL), and Node then never closes the handle.
+ * close_notify has the same meaning. Nor can a socket whose own end is on its
+ * way: libuv refuses (EINVAL), and Node then never closes the handle. That end
+ * comes after all bytes, so as long as some wait it is not.
  */
 export function resetSocket(socket: Resettable): void {
   if (socket.destroyed) return;
-  const ending = socket.writableEnded && !socket.writableFinished;
+  const ending = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
   const connection = (socket as Standing)[kUnder] ?? socket;
   if (connection.resetAndDestroy === undefined || connection instanceof TLSSocket || ending) socket.destroy();
   else connection.resetAndDestroy();

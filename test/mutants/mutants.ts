@@ -164,6 +164,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('post-sent-twice', 'src/relay/exchange.ts', 'test/integration/reuse.test.ts', 'const idempotent = IDEMPOTENT.has(plan.method);', "const idempotent = plan.method !== '';"),
       mutant('sent-again-and-again', 'src/relay/replay.ts', 'test/relay/replay.test.ts', 'return this.#repeatable && !this.#retried;', 'return this.#repeatable;'),
       mutant('tunnel-reset-becomes-an-end', 'src/relay/failed-writes.ts', 'test/relay/reset.test.ts', 'else connection.resetAndDestroy();', 'else connection.destroy();'),
+      mutant('reset-with-bytes-becomes-an-end', 'src/relay/failed-writes.ts', 'test/relay/reset.test.ts', ' && socket.writableLength === 0', ''),
       mutant('reset-met-by-a-write-becomes-an-end', 'src/relay/failed-writes.ts', 'test/relay/tunnel.test.ts', 'socket.prependOnceListener(', 'socket.once('),
       mutant('tunnel-half-close-cuts', 'src/relay/tunnel.ts', 'test/integration/tunnel.test.ts', 'else other.end();', 'else other.destroy();'),
     ],
