@@ -238,9 +238,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   ended(): void {
     try {
       if (this.#stage === 'busy' && this.request?.clientEnded() === true) return;
-      // Pending bytes are still sent.
-      if (this.socket.writableLength > 0) this.#linger();
-      else this.socket.destroy();
+      this.#closeBehindAnswer();
     } catch (error) {
       this.crash(error);
     }
@@ -527,7 +525,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** No more requests: closes now if none is being served, else after the answer. */
   closeWhenIdle(): void {
     this.#last = true;
-    if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();
+    if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.#closeBehindAnswer();
   }
 
   /** Runs code for this connection; an error ends this connection only. */
@@ -553,6 +551,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   destroy(): void {
+    // As in `cut`: bytes wait that it will not get.
+    if (this.httpVersion === '1.0' && this.socket.writableLength > 0) resetSocket(this.socket);
     this.socket.destroy();
     this.#raw.destroy();
   }
@@ -663,6 +663,12 @@ export class ClientConnection implements ExchangeClient, Watched {
     if (this.#goingOn) return;
     this.#goingOn = true;
     setImmediate(goOn, this);
+  }
+
+  /** No request is being served: bytes of the last answer that wait are still sent. */
+  #closeBehindAnswer(): void {
+    if (this.socket.writableLength > 0) this.#linger();
+    else this.destroy();
   }
 
   /** Closes once the last answer has been sent and the client has closed too, or after a while. */
