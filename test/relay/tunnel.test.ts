@@ -259,6 +259,34 @@ t.test('a reset that a write meets first is a reset for the other side, not an e
   }
 });
 
+t.test('a side that reads slowly gets all that was sent to it, and then the reset', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.client.socket.pause();
+  const tunnel = bench.tunnel();
+  tunnel.start(null);
+  while (bench.inner.client.writableLength === 0) {
+    tunnel.received('upstream', Buffer.alloc(262_144));
+    await setImmediate();
+  }
+  stopTime(t);
+  const aSecond = async (): Promise<void> => {
+    mock.timers.tick(1_000);
+    // The limit looks at the sockets once more.
+    await setImmediate();
+    await setImmediate();
+  };
+  tunnel.broke('upstream', new Error('reset'));
+  for (let seconds = 0; seconds < 5; seconds += 1) await aSecond();
+  t.notOk(bench.inner.client.destroyed, 'in five seconds it has taken nothing');
+  bench.client.socket.resume();
+  while (bench.client.heard.length < bench.record.bytesReceived) await setImmediate();
+  await aSecond();
+  t.notOk(bench.inner.client.destroyed, 'the last of it has a second for its way');
+  await aSecond();
+  t.equal((await bench.client.ended).how, 'reset');
+  t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
+});
+
 t.test('the idle clock sees both directions, and bytes that are held', async (t) => {
   const bench = await setUpTunnel(t);
   const tunnel = bench.tunnel(new Script('hold', 'done'));
