@@ -8,7 +8,7 @@
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { TimeLimit } from '../time-limit.ts';
-import { interceptWrites, type WriteDone } from './node-internals.ts';
+import { interceptWrites, isBeingRead, type WriteDone } from './node-internals.ts';
 
 /** How long pending bytes are read after a failed write, ms: more than a round trip. */
 const PATIENCE = 1000;
@@ -19,8 +19,8 @@ export const WRITE_FAILED = 'writeFailed';
 /**
  * Call it once for a connected socket, plain or TLS. A failed write is reported
  * when the peer has ended or after a second in which the socket was read,
- * whichever comes first; until then 'drain' does not come either. While it is
- * paused, the failure is reported by WRITE_FAILED.
+ * whichever comes first; until then 'drain' does not come either. While it is not
+ * read, the failure is reported by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
   interceptWrites(socket, settle);
@@ -37,7 +37,7 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
     done(error);
   };
   const onLate = (): void => {
-    if (!socket.isPaused()) {
+    if (isBeingRead(socket)) {
       report();
       return;
     }

@@ -5,12 +5,12 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { mock } from 'node:test';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions, createServer as createTlsServer } from 'node:tls';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
-import { readOnAfterFailedWrites } from '../../src/relay/failed-writes.ts';
+import { readOnAfterFailedWrites, WRITE_FAILED } from '../../src/relay/failed-writes.ts';
 import type { TunnelSocket } from '../../src/relay/tunnel.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -239,6 +239,29 @@ t.test('after a pause of the process, a side still has its time to read what cam
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_200);
   t.equal((await read)[0], bench.record.bytesReceived);
   t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
+});
+
+t.test('read in bulk, and the other side does not keep up: a failed write costs no byte of what is still to be read', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.client.socket.pause();
+  readOnAfterFailedWrites(bench.inner.upstream);
+  bench.tunnel().start(null);
+  const { upstream } = bench.inner;
+  // More than the system takes on both ways.
+  for (let moved = -1; moved < upstream.bytesRead || bench.inner.client.writableLength === 0; ) {
+    moved = upstream.bytesRead;
+    if (!bench.upstream.socket.writableNeedDrain) bench.upstream.send(Buffer.alloc(1024 * 1024));
+    await delay(50);
+  }
+  const failed = once(upstream, WRITE_FAILED);
+  bench.upstream.socket.resetAndDestroy();
+  bench.client.send('more');
+  await failed;
+  const { bytesReceived } = bench.record;
+  bench.client.socket.resume();
+  t.equal((await bench.client.ended).how, 'reset');
+  t.ok(bench.record.bytesReceived > bytesReceived, `${bench.record.bytesReceived - bytesReceived} bytes more`);
+  t.equal(bench.client.heard.length, bench.record.bytesReceived);
 });
 
 t.test('a reset that a write meets first is a reset for the other side, not an end', async (t) => {
