@@ -16,7 +16,7 @@ import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
-import { keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
+import { keepBytes, readBuffer, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
@@ -106,6 +106,8 @@ export class UpstreamConnection {
   #head: ResponseHead | null = null;
   #requestDone = true;
   #reusable = true;
+  /** The current exchange began in this turn, with the end of the one before. */
+  #early = false;
 
   /** Owns the dialled socket from here on, until `detach`. */
   constructor(dialled: Dialled, options: UpstreamConnectionOptions) {
@@ -270,7 +272,7 @@ export class UpstreamConnection {
     let at = 0;
     while (at < chunk.length) {
       const handler = this.#handler;
-      if (handler === null) {
+      if (handler === null || this.#early) {
         // Unexpected: its meaning is unknown, so nothing after it can be trusted.
         this.#break(this.#cut());
         return;
@@ -289,8 +291,15 @@ export class UpstreamConnection {
         }
       } else at = this.#body.read(chunk, at, this.#onContent);
       if (this.#head !== null && this.#body.done && this.#handler !== null) {
-        if (at < chunk.length) this.#reusable = false;
+        if (at < chunk.length || this.#socket.readableLength > 0) this.#reusable = false;
         this.#complete();
+        // TLS emits what one read of the connection has brought record by record: if the next exchange has begun, no more of it can be its answer.
+        if (this.#taken && chunk.buffer === readBuffer.buffer) {
+          this.#early = true;
+          setImmediate(() => {
+            this.#early = false;
+          });
+        }
         return;
       }
     }
