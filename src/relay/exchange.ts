@@ -236,7 +236,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#client.httpVersion === '1.0') return;
-    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false })));
+    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false })));
   }
 
   onHead(head: ResponseHead): void {
@@ -279,7 +279,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#plan.pool.detach(connection);
     this.#connection = null;
     this.#end();
-    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
+    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }));
   }
 
   onDrain(): void {
