@@ -480,11 +480,11 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   // --- connection-based authentication (RFC 4559 §6)
 
-  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null {
+  pinned(pool: UpstreamPool, identity: object, loggingIn: boolean): UpstreamConnection | null {
     const pin = this.#pins?.get(pool);
     if (pin === undefined) return null;
     // A trusted peer sends requests of several clients on one connection.
-    if (pin.connection.reusable && !pin.connection.idleTooLong && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
+    if (pin.connection.reusable && !pin.connection.idleTooLong && (loggingIn || !pin.connection.isOld) && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
     release(pool, pin.connection);
     return null;

@@ -67,8 +67,8 @@ export interface ExchangeClient {
   /** No content of the request is wanted for now. */
   pause(): void;
   resume(): void;
-  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. */
-  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null;
+  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. @param loggingIn only this connection can complete a login, whatever its age */
+  pinned(pool: UpstreamPool, identity: object, loggingIn: boolean): UpstreamConnection | null;
   /** The upstream connection belongs to this client on this client connection only from now on, and is closed with it. */
   pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void;
 }
@@ -143,8 +143,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Begins; everything else is reported to the owner. */
   start(): void {
-    const { pool, identity } = this.#plan;
-    const connection = this.#client.pinned(pool, identity) ?? pool.take(this);
+    const { pool, identity, authenticatesConnection: loggingIn } = this.#plan;
+    const connection = this.#client.pinned(pool, identity, loggingIn) ?? pool.take(this);
     if (connection !== null) this.#begin(connection);
     else pool.wait(this);
   }
