@@ -116,9 +116,8 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
         if (place === null) return null;
         places.set(path, place);
       }
-      const { destination, origin, fields } = place;
-      const asked = place.path + target.slice(path.length);
-      return { destination, origin, target: asked, mapFields: (secure) => fields.mapFor(asked, secure) };
+      const { destination, origin, path: asked, fields } = place;
+      return { destination, origin, target: asked + target.slice(path.length), mapFields: (secure) => fields.mapFor(asked, secure) };
     },
     close: () => app.close(),
   };

@@ -203,6 +203,15 @@ t.test('the time for a value grows with its length, not faster', async (t) => {
   }
 });
 
+t.test('thousands of relative links, in the answer to a long path: the response grows by little, and the first are right', async (t) => {
+  const links = '<.>,'.repeat(16_000);
+  for (const length of [10, 1_000, 60_000]) {
+    const mapped = map('link', links, { target: `/base/${'x'.repeat(length)}/` }) ?? '';
+    t.match(mapped.slice(0, length + 10), `</eco/${'x'.repeat(length)}/>`);
+    t.ok(mapped.length < links.length + 3 * 65_536, `${length}: ${mapped.length} characters`);
+  }
+});
+
 const source = (name: string): string => fileURLToPath(new URL(`../support/programs/${name}`, import.meta.url));
 
 function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<{ code: number; output: string }> {
