@@ -71,7 +71,7 @@ function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   }
   const scope = gateway.rewrite.includes('cookies');
   const security = gateway.rewrite.includes('cookie-security');
-  if (scope || security) rewrites.set('set-cookie', (value, { secure }) => mapCookie(gateway, value, { scope, plain: security && !secure }));
+  if (scope || security) rewrites.set('set-cookie', (value, { path, secure }) => mapCookie(gateway, value, path, { scope, plain: security && !secure }));
   return rewrites;
 }
 
@@ -85,9 +85,9 @@ function mapReference(gateway: GatewayConfig, value: string, asked: AnsweredRequ
   }
   if (WITH_SCHEME.test(value)) return value;
   if (value.startsWith('/')) return below(gateway, withoutDots(value)) ?? value;
-  // A relative reference leads to the same place below the prefix, unless it climbs out of it.
+  // A relative reference leads to the same place below the prefix, unless it climbs out of it, or its directory does.
   const { path, left } = asked;
-  if (left <= 0 || !DOT_SEGMENT.test(beforeQuery(value))) return value;
+  if (AFTER_PATH.test(value) || left <= 0 || (path !== rootOf(gateway) && !DOT_SEGMENT.test(beforeQuery(value)))) return value;
   asked.left -= path.length;
   return below(gateway, withoutDots(path.slice(0, path.lastIndexOf('/') + 1) + value)) ?? value;
 }
@@ -113,6 +113,11 @@ function below({ prefix, basePath }: GatewayConfig, path: string): string | null
   if (path.startsWith('//') || path.startsWith('/\\') || !path.startsWith(basePath)) return null;
   const rest = path.slice(basePath.length);
   return AFTER_PATH.test(rest) ? prefix + rest : null;
+}
+
+/** The partner's path of a request for the prefix itself. The client's directory of that is above the prefix, unless it ends with a slash. */
+export function rootOf({ basePath }: GatewayConfig): string {
+  return basePath === '' ? '/' : basePath;
 }
 
 /** Clients remove dot segments before a request: the remaining path decides. */
@@ -145,14 +150,16 @@ function mapLinks(gateway: GatewayConfig, value: string, asked: AnsweredRequest)
 }
 
 /**
- * One Set-Cookie (RFC 6265 §5.2) as the gateway's own.
+ * One Set-Cookie (RFC 6265 §5.2) as the gateway's own, in the answer to the path `asked`.
  * @param scope whether Path and Domain are rewritten
  * @param plain whether Secure is dropped, because the client uses plain HTTP
  * @returns null: a client of the partner itself would reject it, or could never send it below the prefix
  */
-function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
+function mapCookie(gateway: GatewayConfig, value: string, asked: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
   const [pair = '', ...attributes] = value.split(';');
-  const path = attributeValue(attributes, 'path');
+  const named = attributeValue(attributes, 'path');
+  // Without a path, clients take the directory of the URL that they asked for (RFC 6265 §5.1.4).
+  const path = named?.startsWith('/') !== true && asked === rootOf(gateway) ? '/' : named;
   const domain = attributeValue(attributes, 'domain');
   let mapped = path;
   if (scope) {
