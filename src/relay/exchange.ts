@@ -152,19 +152,11 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   // --- from the pool
 
   onConnection(connection: UpstreamConnection): void {
-    try {
-      this.#begin(connection);
-    } catch (error) {
-      this.onCrash(error);
-    }
+    this.#guard(() => { this.#begin(connection); });
   }
 
   onNoConnection(fault: Fault): void {
-    try {
-      this.#fail(fault);
-    } catch (error) {
-      this.onCrash(error);
-    }
+    this.#guard(() => { this.#fail(fault); });
   }
 
   // --- from the client
@@ -324,8 +316,13 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#continueLimit = null;
     if (this.#continued || this.#state !== 'asking') return;
     this.#continued = true;
+    this.#guard(() => { this.#client.inform(100, NO_FIELDS); });
+  }
+
+  /** What it throws ends the exchange. */
+  #guard(step: () => void): void {
     try {
-      this.#client.inform(100, NO_FIELDS);
+      step();
     } catch (error) {
       this.onCrash(error);
     }
@@ -333,11 +330,6 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   #begin(connection: UpstreamConnection): void {
     const plan = this.#plan;
-    if (this.#state === 'ended') {
-      connection.dialled.circuit?.giveBack();
-      plan.pool.release(connection);
-      return;
-    }
     this.stamp += 1;
     this.#state = 'asking';
     this.#connection = connection;
@@ -389,8 +381,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     const connection = this.#connection;
     // A stale connection is no evidence about the upstream's health.
     if (this.#state === 'asking' && !this.#isStale(fault)) connection?.dialled.circuit?.endedUnanswered(fault, this.#plan.client);
-    if (connection === null) this.#plan.pool.leave(this);
-    else connection.abandon();
+    connection?.abandon();
     this.#end();
     this.#owner.onFault(connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault, answerable);
   }
@@ -406,7 +397,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #releaseConnection(): void {
     const connection = this.#connection;
     this.#connection = null;
-    if (connection !== null) this.#plan.pool.release(connection);
+    if (connection === null) this.#plan.pool.leave(this);
+    else this.#plan.pool.release(connection);
   }
 
   #stopContinuing(): void {
