@@ -358,9 +358,9 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#connection?.pause();
   }
 
-  /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. */
-  #isStale(fault: Fault): boolean {
-    return this.#connection !== null && this.#connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0;
+  /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. What is no answer may be left of the one before: content of 204, for example. */
+  #isStale({ code, facts }: Fault): boolean {
+    return this.#connection !== null && this.#connection.uses > 0 && (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined)) && this.#state === 'asking' && this.#informational === 0;
   }
 
   /** If all of it is kept and may be repeated, it is sent again unchanged. */
