@@ -185,7 +185,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
   [
     '9. Shutdown loses no request that was accepted before the deadline',
     [
-      mutant('drain-cuts-the-busy', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.destroy();", 'this.destroy();'),
+      mutant('drain-cuts-the-busy', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.#stage === 'opening' || this.#stage === 'silent' || (this.#stage === 'idle' && this.#rest === null)) this.#closeBehindAnswer();", 'this.destroy();'),
       mutant('drain-accepts-on', 'src/service.ts', 'test/integration/service.test.ts', '    this.#listeners?.stop();\n    this.#egress.retire();\n', '    this.#egress.retire();\n'),
       mutant('drain-not-told', 'src/service.ts', 'test/integration/service.test.ts', "if (this.#environment.draining) reasons.push('The proxy is draining.');", ''),
       mutant('drain-without-delay', 'src/service.ts', 'test/integration/service.test.ts', 'await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);', ''),
