@@ -174,8 +174,8 @@ export class Tunnel {
       resetSocket(this[side]);
       return;
     }
-    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl).
-    const done = side === 'client' && this.client.readableEnded;
+    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream.
+    const done = side === 'client' && this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
     if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
     this.#partFrom(side);
   }
