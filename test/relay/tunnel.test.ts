@@ -258,8 +258,9 @@ t.test('read in bulk, and the other side does not keep up: a failed write costs 
   bench.client.send('more');
   await failed;
   const { bytesReceived } = bench.record;
+  const ended = new Promise((resolve) => bench.client.socket.once('end', () => { resolve('an end'); }));
   bench.client.socket.resume();
-  t.equal((await bench.client.ended).how, 'reset');
+  t.equal(await Promise.race([bench.client.ended.then(({ how }) => how), ended]), 'reset');
   t.ok(bench.record.bytesReceived > bytesReceived, `${bench.record.bytesReceived - bytesReceived} bytes more`);
   t.equal(bench.client.heard.length, bench.record.bytesReceived);
 });
@@ -271,13 +272,13 @@ t.test('a reset that a write meets first is a reset for the other side, not an e
     const tunnel = bench.tunnel();
     tunnel.start(null);
     const other = side === 'client' ? 'upstream' : 'client';
+    const ended = new Promise((resolve) => bench[other].socket.once('end', () => { resolve('an end'); }));
     bench[side].send('half of a mess');
     await bench[other].until('mess');
     bench[side].socket.resetAndDestroy();
     // Now: the system tells a reset once, and then an end.
     tunnel.received(other, Buffer.from('more'));
-    t.same(await bench[other].ended, { heard: 'half of a mess', how: 'reset' });
-    t.notOk(bench[other].socket.readableEnded, `reset by the ${side}`);
+    t.same(await Promise.race([bench[other].ended, ended]), { heard: 'half of a mess', how: 'reset' }, `reset by the ${side}`);
     t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
   }
 });
