@@ -7,26 +7,27 @@ import { isIP } from 'node:net';
 import type { GatewayConfig } from '../config/config.ts';
 import type { MapField } from '../relay/headers.ts';
 import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
-import { pathOf } from '../targets/path.ts';
 
 /** Rewrites one field of a response to the client. Linear in the length of the value. */
 type Rewrite = (value: string, asked: AnsweredRequest) => string | null;
 
-/** The request that the response answers. */
+/** The request that a response answers. */
 interface AnsweredRequest {
-  /** Path and query as sent to the upstream. */
-  readonly target: string;
+  /** As sent to the upstream. */
+  readonly path: string;
   /** The client's connection is TLS. */
   readonly secure: boolean;
+  /** As long as it is positive, relative references are resolved against the path; its length is then subtracted. A response may have thousands. */
+  left: number;
 }
 
 /** Rewrites response fields of one gateway prefix. */
 export interface ResponseFields {
   /**
-   * @param target path and query of the request as sent to the upstream
+   * @param path of the request as sent to the upstream
    * @param secure whether the client's connection is TLS
    */
-  mapFor(target: string, secure: boolean): MapField;
+  mapFor(path: string, secure: boolean): MapField;
 }
 
 /** RFC 3986 §4.2: a reference with an authority; scheme, authority and the rest of it. */
@@ -39,14 +40,18 @@ const DOT_SEGMENT = /(?:^|[/\\])(?:\.|%2e){1,2}(?:[/\\]|$)/i;
 const AFTER_PATH = /^(?:[/?#]|$)/;
 /** HTML §4.2.5.3: the delay, and the text before the address. */
 const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
+/** A quoted string (RFC 9110 §5.6.4), or the target of a link, if it ends. It matches wherever one begins, so that no character is read twice. */
+const LINK_PART = /"(?:[^"\\]|\\.?)*"?|<(?:([^>]*)>|.*)/gs;
+/** Characters, for a whole response. */
+const MOST_RESOLVED = 65_536;
 const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
 
 /** Rewrites the fields listed in `gateway.rewrite`; other fields are unchanged. */
 export function createResponseFields(gateway: GatewayConfig): ResponseFields {
   const rewrites = rewritesOf(gateway);
   return {
-    mapFor: (target, secure) => {
-      const asked = { target, secure };
+    mapFor: (path, secure) => {
+      const asked = { path, secure, left: MOST_RESOLVED };
       return (name, value) => {
         const rewrite = rewrites.get(name);
         return rewrite === undefined ? value : rewrite(value, asked);
@@ -58,20 +63,20 @@ export function createResponseFields(gateway: GatewayConfig): ResponseFields {
 function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   const rewrites = new Map<string, Rewrite>();
   if (gateway.rewrite.includes('locations')) {
-    const map = (value: string, { target }: AnsweredRequest): string => mapReference(gateway, value, target);
+    const map = (value: string, asked: AnsweredRequest): string => mapReference(gateway, value, asked);
     rewrites.set('location', map);
     rewrites.set('content-location', map);
-    rewrites.set('refresh', (value, { target }) => mapRefresh(gateway, value, target));
-    rewrites.set('link', (value, { target }) => mapLinks(gateway, value, target));
+    rewrites.set('refresh', (value, asked) => mapRefresh(gateway, value, asked));
+    rewrites.set('link', (value, asked) => mapLinks(gateway, value, asked));
   }
   const scope = gateway.rewrite.includes('cookies');
   const security = gateway.rewrite.includes('cookie-security');
-  if (scope || security) rewrites.set('set-cookie', (value, { secure }) => mapCookie(gateway, value, { scope, plain: security && !secure }));
+  if (scope || security) rewrites.set('set-cookie', (value, { path, secure }) => mapCookie(gateway, value, path, { scope, plain: security && !secure }));
   return rewrites;
 }
 
-/** A URI reference (RFC 3986 §4.1) of a response to `target`. References to other origins are unchanged. */
-function mapReference(gateway: GatewayConfig, value: string, target: string): string {
+/** A URI reference (RFC 3986 §4.1) of a response. References to other origins are unchanged. */
+function mapReference(gateway: GatewayConfig, value: string, asked: AnsweredRequest): string {
   const [, scheme, authority, after = ''] = WITH_AUTHORITY.exec(value) ?? [];
   if (authority !== undefined) {
     if (!isOwn(gateway, scheme?.toLowerCase(), authority)) return value;
@@ -80,10 +85,11 @@ function mapReference(gateway: GatewayConfig, value: string, target: string): st
   }
   if (WITH_SCHEME.test(value)) return value;
   if (value.startsWith('/')) return below(gateway, withoutDots(value)) ?? value;
-  // A reference relative to the target leads to the same place below the prefix, unless it climbs out of it.
-  if (!DOT_SEGMENT.test(beforeQuery(value))) return value;
-  const base = pathOf(target);
-  return below(gateway, withoutDots(base.slice(0, base.lastIndexOf('/') + 1) + value)) ?? value;
+  // A relative reference leads to the same place below the prefix, unless it climbs out of it, or its directory does.
+  const { path, left } = asked;
+  if (AFTER_PATH.test(value) || left <= 0 || (path !== rootOf(gateway) && !DOT_SEGMENT.test(beforeQuery(value)))) return value;
+  asked.left -= path.length;
+  return below(gateway, withoutDots(path.slice(0, path.lastIndexOf('/') + 1) + value)) ?? value;
 }
 
 /**
@@ -109,6 +115,11 @@ function below({ prefix, basePath }: GatewayConfig, path: string): string | null
   return AFTER_PATH.test(rest) ? prefix + rest : null;
 }
 
+/** The partner's path of a request for the prefix itself. The client's directory of that is above the prefix, unless it ends with a slash. */
+export function rootOf({ basePath }: GatewayConfig): string {
+  return basePath === '' ? '/' : basePath;
+}
+
 /** Clients remove dot segments before a request: the remaining path decides. */
 function withoutDots(path: string): string {
   if (!DOT_SEGMENT.test(beforeQuery(path))) return path;
@@ -124,54 +135,31 @@ function beforeQuery(reference: string): string {
 }
 
 /** `5; url=/x`, as clients parse it: HTML §4.2.5.3, also in quotes. */
-function mapRefresh(gateway: GatewayConfig, value: string, target: string): string {
+function mapRefresh(gateway: GatewayConfig, value: string, asked: AnsweredRequest): string {
   const [, before = '', rest = ''] = REFRESH.exec(value) ?? [];
   if (rest === '') return value;
   const quote = rest.startsWith('"') || rest.startsWith("'") ? rest.charAt(0) : '';
   const end = quote === '' ? rest.length : rest.indexOf(quote, 1);
   const url = rest.slice(quote.length, end === -1 ? rest.length : end);
-  return before + quote + mapReference(gateway, url, target) + (end === -1 ? '' : rest.slice(end));
+  return before + quote + mapReference(gateway, url, asked) + (end === -1 ? '' : rest.slice(end));
 }
 
 /** The targets of links (RFC 8288 §3): `</page/2>; rel="next"`. Parameters are unchanged. */
-function mapLinks(gateway: GatewayConfig, value: string, target: string): string {
-  let out = '';
-  let at = 0;
-  while (at < value.length) {
-    const next = nextOf(value, at, '<"');
-    out += value.slice(at, next);
-    if (next === value.length) break;
-    const end = value.charAt(next) === '<' ? value.indexOf('>', next) : endOfQuoted(value, next);
-    if (end === -1) return out + value.slice(next);
-    out += value.charAt(next) === '<' ? `<${mapReference(gateway, value.slice(next + 1, end), target)}>` : value.slice(next, end + 1);
-    at = end + 1;
-  }
-  return out;
-}
-
-function nextOf(text: string, from: number, characters: string): number {
-  for (let i = from; i < text.length; i += 1) if (characters.includes(text.charAt(i))) return i;
-  return text.length;
-}
-
-/** The end of the quoted string (RFC 9110 §5.6.4) that begins at `from`; -1: none. */
-function endOfQuoted(text: string, from: number): number {
-  for (let i = from + 1; i < text.length; i += 1) {
-    if (text.charAt(i) === '\\') i += 1;
-    else if (text.charAt(i) === '"') return i;
-  }
-  return -1;
+function mapLinks(gateway: GatewayConfig, value: string, asked: AnsweredRequest): string {
+  return value.replace(LINK_PART, (part, target?: string) => (target === undefined ? part : `<${mapReference(gateway, target, asked)}>`));
 }
 
 /**
- * One Set-Cookie (RFC 6265 §5.2) as the gateway's own.
+ * One Set-Cookie (RFC 6265 §5.2) as the gateway's own, in the answer to the path `asked`.
  * @param scope whether Path and Domain are rewritten
  * @param plain whether Secure is dropped, because the client uses plain HTTP
  * @returns null: a client of the partner itself would reject it, or could never send it below the prefix
  */
-function mapCookie(gateway: GatewayConfig, value: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
+function mapCookie(gateway: GatewayConfig, value: string, asked: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
   const [pair = '', ...attributes] = value.split(';');
-  const path = attributeValue(attributes, 'path');
+  const named = attributeValue(attributes, 'path');
+  // Without a path, clients take the directory of the URL that they asked for (RFC 6265 §5.1.4).
+  const path = named?.startsWith('/') !== true && asked === rootOf(gateway) ? '/' : named;
   const domain = attributeValue(attributes, 'domain');
   let mapped = path;
   if (scope) {

@@ -16,7 +16,7 @@ import type { MapField } from '../relay/headers.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { findAmbiguity, pathOf } from '../targets/path.ts';
 import { quote } from '../targets/quote.ts';
-import { createResponseFields, type ResponseFields } from './response-fields.ts';
+import { createResponseFields, type ResponseFields, rootOf } from './response-fields.ts';
 
 /** The target of a path below a prefix. */
 export interface GatewayRoute {
@@ -116,9 +116,8 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
         if (place === null) return null;
         places.set(path, place);
       }
-      const { destination, origin, fields } = place;
-      const asked = place.path + target.slice(path.length);
-      return { destination, origin, target: asked, mapFields: (secure) => fields.mapFor(asked, secure) };
+      const { destination, origin, path: asked, fields } = place;
+      return { destination, origin, target: asked + target.slice(path.length), mapFields: (secure) => fields.mapFor(asked, secure) };
     },
     close: () => app.close(),
   };
@@ -165,7 +164,7 @@ async function registerPrefix(app: FastifyInstance, destination: string, gateway
   await app.register(httpProxy, {
     upstream: `${scheme}://${formatAuthority(host, port)}`,
     prefix: gateway.prefix,
-    rewritePrefix: gateway.basePath === '' ? '/' : gateway.basePath,
+    rewritePrefix: rootOf(gateway),
     httpMethods: ['GET'],
     handler: (request: FastifyRequest, reply: FastifyReply, path: string) => {
       settleRoute(request, reply, { destination, origin, path: path === '' ? '/' : path, fields });

@@ -489,11 +489,11 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   // --- connection-based authentication (RFC 4559 §6)
 
-  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null {
+  pinned(pool: UpstreamPool, identity: object, loggingIn: boolean): UpstreamConnection | null {
     const pin = this.#pins?.get(pool);
     if (pin === undefined) return null;
     // A trusted peer sends requests of several clients on one connection.
-    if (pin.connection.reusable && !pin.connection.idleTooLong && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
+    if (pin.connection.reusable && !pin.connection.idleTooLong && (loggingIn || !pin.connection.isOld) && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
     this.#pins?.delete(pool);
     release(pool, pin.connection);
     return null;
@@ -681,11 +681,8 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#enter('lingering');
     this.#rest = null;
     this.#paused = false;
-    const { socket } = this;
-    // A socket that has been ended cannot be reset any more, not even before its last bytes have been sent.
-    if (socket.writableLength > 0 && !socket.writableEnded) socket.write(NONE_YET, () => socket.end());
-    else socket.end();
-    socket.resume();
+    this.socket.end();
+    this.socket.resume();
   }
 
   /** Closes once what is pending has been sent. */

@@ -146,14 +146,13 @@ class BulkReader implements BulkConnection {
     this.#burst = 0;
     this.#since = now;
     this.#answered = answered;
-    if (streams) setTimeout(onRested, REST, this);
+    if (streams) {
+      setTimeout(() => {
+        this.#since = performance.now();
+        this.#socket.resume();
+      }, REST);
+    }
     return streams;
-  }
-
-  /** Reading goes on. */
-  resume(): void {
-    this.#since = performance.now();
-    this.#socket.resume();
   }
 
   /** Called by Node before the first read, and after each. */
@@ -174,10 +173,6 @@ class BulkReader implements BulkConnection {
     this.#own = MEDIUM.borrow();
     this.#pool = MEDIUM;
   }
-}
-
-function onRested(reader: BulkReader): void {
-  reader.resume();
 }
 
 /** Reads `socket` in bulk from now on. Null, and nothing has changed, where that is not possible (node-internals.ts). */

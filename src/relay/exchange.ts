@@ -67,8 +67,8 @@ export interface ExchangeClient {
   /** No content of the request is wanted for now. */
   pause(): void;
   resume(): void;
-  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. */
-  pinned(pool: UpstreamPool, identity: object): UpstreamConnection | null;
+  /** The connection-authenticated upstream connection of this client, client connection and pool; null: none. @param loggingIn only this connection can complete a login, whatever its age */
+  pinned(pool: UpstreamPool, identity: object, loggingIn: boolean): UpstreamConnection | null;
   /** The upstream connection belongs to this client on this client connection only from now on, and is closed with it. */
   pin(pool: UpstreamPool, identity: object, connection: UpstreamConnection): void;
 }
@@ -143,8 +143,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Begins; everything else is reported to the owner. */
   start(): void {
-    const { pool, identity } = this.#plan;
-    const connection = this.#client.pinned(pool, identity) ?? pool.take(this);
+    const { pool, identity, authenticatesConnection: loggingIn } = this.#plan;
+    const connection = this.#client.pinned(pool, identity, loggingIn) ?? pool.take(this);
     if (connection !== null) this.#begin(connection);
     else pool.wait(this);
   }
@@ -152,19 +152,11 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   // --- from the pool
 
   onConnection(connection: UpstreamConnection): void {
-    try {
-      this.#begin(connection);
-    } catch (error) {
-      this.onCrash(error);
-    }
+    this.#guard(() => { this.#begin(connection); });
   }
 
   onNoConnection(fault: Fault): void {
-    try {
-      this.#fail(fault);
-    } catch (error) {
-      this.onCrash(error);
-    }
+    this.#guard(() => { this.#fail(fault); });
   }
 
   // --- from the client
@@ -236,7 +228,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#client.httpVersion === '1.0') return;
-    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false })));
+    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false })));
   }
 
   onHead(head: ResponseHead): void {
@@ -279,7 +271,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#plan.pool.detach(connection);
     this.#connection = null;
     this.#end();
-    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: null, trailers: false }));
+    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }));
   }
 
   onDrain(): void {
@@ -324,8 +316,13 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#continueLimit = null;
     if (this.#continued || this.#state !== 'asking') return;
     this.#continued = true;
+    this.#guard(() => { this.#client.inform(100, NO_FIELDS); });
+  }
+
+  /** What it throws ends the exchange. */
+  #guard(step: () => void): void {
     try {
-      this.#client.inform(100, NO_FIELDS);
+      step();
     } catch (error) {
       this.onCrash(error);
     }
@@ -333,11 +330,6 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   #begin(connection: UpstreamConnection): void {
     const plan = this.#plan;
-    if (this.#state === 'ended') {
-      connection.dialled.circuit?.giveBack();
-      plan.pool.release(connection);
-      return;
-    }
     this.stamp += 1;
     this.#state = 'asking';
     this.#connection = connection;
@@ -366,9 +358,9 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#connection?.pause();
   }
 
-  /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. */
-  #isStale(fault: Fault): boolean {
-    return this.#connection !== null && this.#connection.uses > 0 && fault.code === 'upstream-cut' && this.#state === 'asking' && this.#informational === 0;
+  /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. What is no answer may be left of the one before: content of 204, for example. */
+  #isStale({ code, facts }: Fault): boolean {
+    return this.#connection !== null && this.#connection.uses > 0 && (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined)) && this.#state === 'asking' && this.#informational === 0;
   }
 
   /** If all of it is kept and may be repeated, it is sent again unchanged. */
@@ -389,8 +381,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     const connection = this.#connection;
     // A stale connection is no evidence about the upstream's health.
     if (this.#state === 'asking' && !this.#isStale(fault)) connection?.dialled.circuit?.endedUnanswered(fault, this.#plan.client);
-    if (connection === null) this.#plan.pool.leave(this);
-    else connection.abandon();
+    connection?.abandon();
     this.#end();
     this.#owner.onFault(connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault, answerable);
   }
@@ -406,7 +397,8 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   #releaseConnection(): void {
     const connection = this.#connection;
     this.#connection = null;
-    if (connection !== null) this.#plan.pool.release(connection);
+    if (connection === null) this.#plan.pool.leave(this);
+    else this.#plan.pool.release(connection);
   }
 
   #stopContinuing(): void {

@@ -8,7 +8,7 @@
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { TimeLimit } from '../time-limit.ts';
-import { interceptWrites, type WriteDone } from './node-internals.ts';
+import { interceptWrites, isBeingRead, type WriteDone } from './node-internals.ts';
 
 /** How long pending bytes are read after a failed write, ms: more than a round trip. */
 const PATIENCE = 1000;
@@ -19,8 +19,8 @@ export const WRITE_FAILED = 'writeFailed';
 /**
  * Call it once for a connected socket, plain or TLS. A failed write is reported
  * when the peer has ended or after a second in which the socket was read,
- * whichever comes first; until then 'drain' does not come either. While it is
- * paused, the failure is reported by WRITE_FAILED.
+ * whichever comes first; until then 'drain' does not come either. While it is not
+ * read, the failure is reported by WRITE_FAILED.
  */
 export function readOnAfterFailedWrites(socket: Duplex): void {
   interceptWrites(socket, settle);
@@ -37,7 +37,7 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
     done(error);
   };
   const onLate = (): void => {
-    if (!socket.isPaused()) {
+    if (isBeingRead(socket)) {
       report();
       return;
     }
@@ -46,7 +46,10 @@ function settle(socket: Duplex, error: Error | null | undefined, done: WriteDone
     socket.emit(WRITE_FAILED, error);
   };
   let limit = new TimeLimit(PATIENCE, onLate);
-  socket.once('end', report).once('close', report);
+  // The system reports a reset once: to a write, and then to reads as an end. The socket is errored before anybody takes it for one. After an end, writes meet EPIPE.
+  if ((error as NodeJS.ErrnoException).code !== 'EPIPE') socket.prependOnceListener('end', report);
+  else socket.once('end', report);
+  socket.once('close', report);
 }
 
 // Ends a connection so that the peer sees it as broken, not complete.
@@ -65,12 +68,13 @@ export function noteUnder(tls: Duplex, connection: Resettable): void {
 /**
  * Resets if possible, destroys otherwise; 'close' follows in either case. TLS
  * on a connection that we do not hold cannot be reset, but ending it without
- * close_notify has the same meaning. Nor can a socket whose own end is pending:
- * libuv refuses (EINVAL), and Node then never closes the handle.
+ * close_notify has the same meaning. Nor can a socket whose own end is on its
+ * way: libuv refuses (EINVAL), and Node then never closes the handle. That end
+ * comes after all bytes, so as long as some wait it is not.
  */
 export function resetSocket(socket: Resettable): void {
   if (socket.destroyed) return;
-  const ending = socket.writableEnded && !socket.writableFinished;
+  const ending = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
   const connection = (socket as Standing)[kUnder] ?? socket;
   if (connection.resetAndDestroy === undefined || connection instanceof TLSSocket || ending) socket.destroy();
   else connection.resetAndDestroy();

@@ -59,7 +59,7 @@ interface StreamMethods {
   read: (size?: number) => unknown;
 }
 const kReceive = Symbol('takes what is read');
-type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void } | null; [key: symbol]: unknown };
+type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void; reading?: boolean } | null; [key: symbol]: unknown };
 /** The keys under which a net.Socket keeps its `onread`. */
 interface ReadKeys {
   readonly buffer: symbol;
@@ -149,6 +149,11 @@ export function takeReads(socket: Duplex, { buffer, callback }: OnRead): boolean
   reading[readKeys.generator] = buffer;
   setMethods(reading, Socket.prototype);
   return true;
+}
+
+/** Whether it is: not while it is paused, nor while the receiver of its reads has yet to call `resume`. */
+export function isBeingRead(socket: Duplex): boolean {
+  return !socket.isPaused() && (socket as unknown as Reading)._handle?.reading !== false;
 }
 
 /** net.Socket has its own method because of `onread`. Assigned, because deleting the key would make the socket slow. */

@@ -43,7 +43,7 @@ const LASTING = 5_000;
 const REFUSED_LINGER = 5_000;
 /**
  * How long a side may take to read pending bytes after the other one broke, ms:
- * a reset overtakes them. Counted from the last write that the system accepted;
+ * a reset overtakes them. Counted from when the system has accepted all of them;
  * the system does not report how much has arrived.
  */
 const PARTING = 1_000;
@@ -77,7 +77,7 @@ export class Tunnel {
   #failedWrite: Side | null = null;
   /** The other one broke: this side is reset when its time to read is over. */
   #parting: Side | null = null;
-  /** Bytes for that side that the system has not accepted. */
+  /** Bytes for that side that the system had not accepted when that was last looked at. It may take long over them: the clock of idle tunnels limits it. */
   #unsent = 0;
   /** Both sides have been sent the end; further bytes are discarded. */
   #leaving = false;
@@ -151,7 +151,8 @@ export class Tunnel {
 
   /** One direction is complete; the other continues. */
   ended(by: Side): void {
-    if (this.#parting !== null) return;
+    // If it is errored, that is no end, and 'error' follows.
+    if (this.#parting !== null || this[by].errored !== null) return;
     if (this.#closedBy === '-') this.#closedBy = by;
     // Held bytes will not become complete.
     if (by === 'client' && this.#limit !== null && this.#opening !== null && this.#fault === null) {
@@ -173,8 +174,8 @@ export class Tunnel {
       resetSocket(this[side]);
       return;
     }
-    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl).
-    const done = side === 'client' && this.client.readableEnded;
+    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream.
+    const done = side === 'client' && this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
     if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
     this.#partFrom(side);
   }
@@ -301,8 +302,7 @@ export class Tunnel {
 
   /** Some time has passed since the other side broke. */
   #parted(socket: TunnelSocket): void {
-    const unsent = socket.writableLength;
-    if (unsent > 0 && unsent < this.#unsent) this.#waitForParting(unsent);
+    if (this.#unsent > 0) this.#waitForParting(socket.writableLength);
     else resetSocket(socket);
   }
 

@@ -16,7 +16,7 @@ import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
-import { keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
+import { keepBytes, readBuffer, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
@@ -64,7 +64,8 @@ function onServerEnd(this: UpstreamSocket): void {
   this[kUpstreamConnection]?.ended();
 }
 function onServerError(this: UpstreamSocket, error: Error): void {
-  this[kUpstreamConnection]?.failed(error);
+  const connection = this[kUpstreamConnection];
+  if (connection !== undefined) connection.error ??= error;
 }
 function onServerClose(this: UpstreamSocket): void {
   this[kUpstreamConnection]?.closed();
@@ -84,6 +85,8 @@ export class UpstreamConnection {
   keepFor: number;
   /** Connection-based authentication took place on it: it belongs to one client connection (RFC 4559 §6). */
   pinned = false;
+  /** Of the socket; its close follows. */
+  error: Error | null = null;
   /** It closed while no exchange used it. */
   onIdleClose: (() => void) | null = null;
   readonly #options: UpstreamConnectionOptions;
@@ -103,7 +106,8 @@ export class UpstreamConnection {
   #head: ResponseHead | null = null;
   #requestDone = true;
   #reusable = true;
-  #error: Error | null = null;
+  /** The current exchange began in this turn, with the end of the one before. */
+  #early = false;
 
   /** Owns the dialled socket from here on, until `detach`. */
   constructor(dialled: Dialled, options: UpstreamConnectionOptions) {
@@ -152,7 +156,7 @@ export class UpstreamConnection {
 
   /** The exchange is over on both sides, and another one may follow (RFC 9112 §9.3). */
   get reusable(): boolean {
-    return this.#reusable && this.#handler === null && this.open;
+    return this.#reusable && !this.#taken && this.open;
   }
 
   /** An exchange has got it from the pool. */
@@ -240,22 +244,17 @@ export class UpstreamConnection {
   ended(): void {
     const handler = this.#handler;
     try {
-      if (handler === null || this.#head === null || !this.#body.end()) this.#break(this.#cut(this.#error));
       // A reset is not an end, even where the end of the connection marks the end of the content.
+      if (handler === null || this.#head === null || this.#failure !== null || !this.#body.end()) this.#break(this.#cut());
       else this.#complete();
     } catch (error) {
       this.#crash(handler, error);
     }
   }
 
-  /** The socket has failed; `closed` follows. */
-  failed(error: Error): void {
-    this.#error ??= error;
-  }
-
   /** The socket has closed. */
   closed(): void {
-    if (this.#handler !== null) this.#break(this.#cut(this.#error));
+    if (this.#taken) this.#break(this.#cut());
     else this.onIdleClose?.();
   }
 
@@ -273,10 +272,9 @@ export class UpstreamConnection {
     let at = 0;
     while (at < chunk.length) {
       const handler = this.#handler;
-      if (handler === null) {
+      if (handler === null || this.#early) {
         // Unexpected: its meaning is unknown, so nothing after it can be trusted.
-        this.#reusable = false;
-        this.#socket.destroy();
+        this.#break(this.#cut());
         return;
       }
       if (this.#head === null) {
@@ -293,8 +291,15 @@ export class UpstreamConnection {
         }
       } else at = this.#body.read(chunk, at, this.#onContent);
       if (this.#head !== null && this.#body.done && this.#handler !== null) {
-        if (at < chunk.length) this.#reusable = false;
+        if (at < chunk.length || this.#socket.readableLength > 0) this.#reusable = false;
         this.#complete();
+        // TLS emits what one read of the connection has brought record by record: if the next exchange has begun, no more of it can be its answer.
+        if (this.#taken && chunk.buffer === readBuffer.buffer) {
+          this.#early = true;
+          setImmediate(() => {
+            this.#early = false;
+          });
+        }
         return;
       }
     }
@@ -322,6 +327,11 @@ export class UpstreamConnection {
     return 'read';
   }
 
+  /** An exchange is on it. */
+  get #taken(): boolean {
+    return this.#handler !== null;
+  }
+
   #complete(): void {
     const handler = this.#handler;
     if (handler === null) return;
@@ -331,15 +341,12 @@ export class UpstreamConnection {
     // The receiver has all of it now: an idle connection must be read to notice its close, and a reused one to get the
     // answer.
     this.#socket.resume();
-    if (this.#error !== null) handler.onBroken(this.#cut(this.#error));
-    else handler.onEnd(this.#body.trailers);
+    handler.onEnd(this.#body.trailers);
   }
 
   #break(fault: Fault): void {
     const handler = this.#handler;
-    this.#handler = null;
-    this.#reusable = false;
-    this.#socket.destroy();
+    this.abandon();
     try {
       handler?.onBroken(fault.with({ nextHop: this.nextHop }));
     } catch (error) {
@@ -349,14 +356,18 @@ export class UpstreamConnection {
 
   /** @param handler of the exchange in which it was thrown; for this connection it may be over by now */
   #crash(handler: ResponseHandler | null, error: unknown): void {
-    this.#handler = null;
-    this.#reusable = false;
-    this.#socket.destroy();
+    this.abandon();
     if (handler === null) throw error;
     handler.onCrash(error);
   }
 
-  #cut(error: Error | null): Fault {
+  /** Why it has failed; for TLS only `error` tells it, for a write that met a reset it comes too late. */
+  get #failure(): Error | null {
+    return this.error ?? this.#socket.errored;
+  }
+
+  #cut(): Fault {
+    const error = this.#failure;
     // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
     if (error !== null && this.dialled.tlsFault !== undefined && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) return this.dialled.tlsFault(error);
     return new Fault('upstream-cut', `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`, error === null ? {} : { cause: error });

@@ -65,6 +65,9 @@ t.test('redirects of the partner stay inside the prefix, others are left alone',
     t.equal(map('content-location', value), expected, value);
   }
   t.equal(map('location', '/x', { gateway: ROOT, target: '/a' }), '/eco/x');
+  // Asked for the prefix itself, the client takes another directory than the partner.
+  for (const [value, expected] of [['login', '/eco/login'], ['?page=2', '?page=2'], ['#f', '#f'], ['', ''], ['mailto:a', 'mailto:a']] as const) t.equal(map('location', value, { gateway: ROOT, target: '/' }), expected, `${value} of the root`);
+  for (const [value, expected] of [['base/', '/eco/'], ['login', 'login']] as const) t.equal(map('location', value, { target: '/base' }), expected, `${value} of the base path`);
   t.equal(map('location', 'https://eco.example', { gateway: ROOT }), '/eco/');
   t.equal(map('location', '../../../x', { gateway: ROOT, target: '/a/b' }), '/eco/x', 'above the root there is only the root');
   t.equal(map('location', '//evil.example', { gateway: ROOT }), '//evil.example');
@@ -151,6 +154,11 @@ t.test('a cookie comes back below the prefix, and nowhere else', async (t) => {
   }
   t.equal(map('set-cookie', 'a=1; Path=/api', { gateway: ROOT }), 'a=1; Path=/eco/api');
   t.equal(map('set-cookie', 'a=1; Path=/', { gateway: ROOT }), 'a=1; Path=/eco');
+  // The directory of the prefix itself is above it: other partners' prefixes are there.
+  for (const asked of [{ gateway: ROOT, target: '/' }, { target: '/base' }]) {
+    for (const path of ['', '; Path=', '; Path=x', '; Path=/base; Path']) t.equal(map('set-cookie', `a=1${path}; Secure`, asked), 'a=1; Secure; Path=/eco', path);
+    t.equal(map('set-cookie', '__Host-a=1; Secure', asked), '__Host-a=1; Secure');
+  }
   t.equal(map('set-cookie', 'a=1; Domain=1.2.3.4', { gateway: { ...ROOT, host: '1.2.3.4' } }), 'a=1');
   t.equal(map('set-cookie', 'a=1; Domain=3.4', { gateway: { ...ROOT, host: '1.2.3.4' } }), null);
 });
@@ -200,6 +208,15 @@ t.test('the time for a value grows with its length, not faster', async (t) => {
     // A quadratic reader would take 256 times as long for sixteen times as much.
     const least = (n: number): number => Math.min(...[1, 2, 3].map(() => cost(name, of(n))));
     t.ok(least(32_000) < 500 + 100 * least(2_000), `${name}: ${of(4)}`);
+  }
+});
+
+t.test('thousands of relative links, in the answer to a long path: the response grows by little, and the first are right', async (t) => {
+  const links = '<.>,'.repeat(16_000);
+  for (const length of [10, 1_000, 60_000]) {
+    const mapped = map('link', links, { target: `/base/${'x'.repeat(length)}/` }) ?? '';
+    t.match(mapped.slice(0, length + 10), `</eco/${'x'.repeat(length)}/>`);
+    t.ok(mapped.length < links.length + 3 * 65_536, `${length}: ${mapped.length} characters`);
   }
 });
 

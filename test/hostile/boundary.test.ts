@@ -290,6 +290,20 @@ t.test('an authenticated connection is not used again after its idle time', asyn
   await a.until('who are you?');
 });
 
+t.test('nor when it is of age, but to complete a login', async (t) => {
+  const lab = await startLab(t, { onRequest: askForNtlm(), configure: (draft) => Object.assign(draft.timeouts, { upstreamAge: '300ms' }) });
+  const begin = `GET http://${httpAuthority(lab)}/ HTTP/1.1\r\nHost: x\r\n`;
+  const a = await openWire(t, lab.port);
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAB\r\n\r\n`);
+  await a.until('TlRMTVNTUAAC');
+  await delay(400);
+  a.send(`${begin}Authorization: NTLM TlRMTVNTUAAD\r\n\r\n`);
+  await a.until('the page of A');
+  a.send(`${begin}\r\n`);
+  await a.until('who are you?');
+  t.equal(lab.upstream.connections, 2);
+});
+
 t.test('one that the partner has closed gives its place back, though the client stays', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req, res) => {

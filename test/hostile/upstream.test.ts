@@ -1,9 +1,13 @@
-/** A partner that breaks the rules: told as its own fault, never made to look whole, and never kept for the next request. */
+/**
+ * A partner that breaks the rules: told as its own fault, never made to look whole, and never kept for the next request.
+ * Longer than 300 lines: one bare partner behaves in all of these ways.
+ */
 import { createServer, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
 import { type FaultCode, FAULTS } from '../../src/errors.ts';
 import { accessLines, stillServes } from '../support/hostile.ts';
-import { type Draft, type Lab, type LogLine, startLab } from '../support/lab.ts';
+import { type Draft, ECO, type Lab, labCertificates, type LogLine, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
 import { openWire, type Wire, wireOf } from '../support/wire.ts';
 
@@ -278,6 +282,32 @@ t.test('a second response behind the first is nobody’s, however soon the next 
   const { heard } = await wire.ended;
   t.equal(heard.match(/for \d\d/g)?.length, 21);
   t.notMatch(heard, 'poison');
+});
+
+t.test('nor, in a TLS record of its own, that of a request which waits for the connection', async (t) => {
+  const { certPem: cert, keyPem: key } = await labCertificates();
+  let count = 0;
+  const server = createTlsServer({ cert, key }, (socket) => {
+    socket.on('error', () => {}).on('data', () => {
+      count += 1;
+      const begin = `HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX: `;
+      const end = `\r\n\r\nfor ${String(count).padStart(2, '0')}`;
+      // It fills a record, so that what follows is in another, and both are read at once.
+      socket.write(`${begin}${'x'.repeat(16_384 - begin.length - end.length)}${end}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison`);
+    });
+  });
+  const port = await listen(t, server);
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `https://${ECO}:${port}` } });
+      Object.assign(draft.limits, { upstreamConnections: 1 });
+    },
+  });
+  const clients = await Promise.all(Array.from({ length: 6 }, () => openWire(t, lab.port)));
+  for (const client of clients) client.send('GET /eco/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  const heard = await Promise.all(clients.map(async (client) => (await client.ended).heard.slice(-6)));
+  t.equal(new Set(heard).size, 6);
+  for (const answer of heard) t.match(answer, /^for \d\d$/);
 });
 
 t.test('an upgrade that is answered as a request leaves no socket in tunnel mode', async (t) => {

@@ -171,6 +171,21 @@ t.test('a stale pooled connection: what is safe is sent again, once, on a new on
   }
 });
 
+t.test('content that the answer before must not have, and that comes late, costs no other request its answer', async (t) => {
+  const lab = await startRawLab(t, (socket) => {
+    let first = true;
+    socket.on('error', () => {}).on('data', () => {
+      socket.write(first ? 'HTTP/1.1 204 No Content\r\n\r\n' : '<html>not found</html>');
+      first = false;
+    });
+  });
+  for (const reusedConnection of [false, true]) {
+    const { status } = await ask(lab, 'gateway', { path: `/${String(reusedConnection)}` });
+    t.equal(status, 204);
+  }
+  t.match(await lab.logged((line) => line['path'] === '/true'), { code: 'ok', attempts: 2 });
+});
+
 t.test('sent again, and nothing could be connected: the line says nothing of the connection before', async (t) => {
   const server = createServer((socket) => {
     let first = true;

@@ -1,6 +1,7 @@
 /** WebSocket through every form, and what happens when an upgrade does not come about. */
 import { randomBytes } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import t, { type Test } from 'tap';
@@ -104,6 +105,16 @@ t.test('subprotocols and compression are agreed end to end', async (t) => {
     await once(socket, 'close');
     const line = await lab.logged((line) => line['form'] === form);
     if (form !== 'connect') t.ok(Number(line['bytesReceived']) < text.length / 50, 'it stays compressed on the way');
+  }
+});
+
+t.test('a cookie of the answer that upgrades is for the gateway, below its prefix', async (t) => {
+  const lab = await startEcho(t);
+  lab.sockets.on('headers', (headers) => headers.push('Set-Cookie: route=1; Domain=telus.internal; Path=/'));
+  for (const form of TERMINATED) {
+    const socket = openSocket(t, lab, form);
+    const [{ headers }] = (await once(socket, 'upgrade')) as [IncomingMessage];
+    t.same(headers['set-cookie'], [form === 'gateway' ? 'route=1; Path=/eco' : 'route=1; Domain=telus.internal; Path=/'], form);
   }
 });
 

@@ -610,6 +610,41 @@ t.test('an answer from the upstream: its framing for whoever asks', async (t) =>
   }
 });
 
+t.test('closed while some of an answer waits that only the end would complete, it is reset', async (t) => {
+  const bench = await start(t);
+  bench.serve = ({ connection }) => {
+    connection.respond(readResponseHead('HTTP/1.1 200 OK', 'GET', 10), []);
+    while (connection.socket.writableLength === 0) connection.write(Buffer.alloc(100_000));
+    connection.complete([]);
+  };
+  const client = await bench.open();
+  client.closed.catch(() => {});
+  client.socket.pause().write('GET / HTTP/1.0\r\n\r\n');
+  await until(() => bench.requests.length === 1);
+  bench.connection(0).destroy();
+  client.socket.resume();
+  await until(() => client.ended || client.socket.destroyed);
+  t.notOk(client.ended);
+});
+
+t.test('no more requests, and the client has yet to read the end of its answer: closed behind that', async (t) => {
+  const bench = await start(t);
+  bench.serve = (request) => {
+    const { socket } = request.connection;
+    // As much as the system takes for a client that does not read, and little more: it does not have to wait for 'drain'.
+    while (socket.writableLength === 0) socket.write(Buffer.alloc(16_384));
+    request.answer(200, 'the end');
+  };
+  const client = await bench.open();
+  client.socket.pause().write(get('/'));
+  await until(() => bench.requests.length === 1);
+  bench.connection(0).closeWhenIdle();
+  client.socket.resume();
+  await until(() => client.ended || client.socket.destroyed);
+  t.match(client.heard.slice(-10), 'the end');
+  t.ok(client.ended);
+});
+
 t.test('no more requests: closed at once where none is served, else behind the answer', async (t) => {
   const bench = await start(t);
   bench.serve = (request) => {

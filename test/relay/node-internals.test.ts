@@ -5,7 +5,7 @@ import { createServer, connect, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { interceptWrites, keepBytes, readBuffer, receiveDirectly, receiveNoMore, shareReads, takeReads } from '../../src/relay/node-internals.ts';
+import { interceptWrites, isBeingRead, keepBytes, readBuffer, receiveDirectly, receiveNoMore, shareReads, takeReads } from '../../src/relay/node-internals.ts';
 import { listen } from '../support/listen.ts';
 
 t.test('a socket gives what it reads to us, into buffers of ours, from any time on', async (t) => {
@@ -49,6 +49,7 @@ t.test('a socket whose reads are taken stops when it is told to, and continues a
   const buffer = Buffer.alloc(1000);
   let got = 0;
   let resumed = 0;
+  let wrong = 0;
   const server = createServer((accepted) => {
     const taken = takeReads(accepted, {
       buffer: () => buffer,
@@ -56,7 +57,9 @@ t.test('a socket whose reads are taken stops when it is told to, and continues a
         got += length;
         setTimeout(() => {
           resumed += 1;
+          const before = isBeingRead(accepted);
           accepted.resume();
+          if (before || !isBeingRead(accepted)) wrong += 1;
         }, 1);
         return false;
       },
@@ -69,6 +72,7 @@ t.test('a socket whose reads are taken stops when it is told to, and continues a
   await once(socket.resume(), 'close');
   t.equal(got, 70_000);
   t.ok(resumed > 2);
+  t.equal(wrong, 0, 'it is seen whether it is read');
 });
 
 t.test('reads that cannot be taken stay as they are', async (t) => {

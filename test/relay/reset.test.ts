@@ -46,6 +46,27 @@ t.test('a socket whose end is on its way is closed all the same', async (t) => {
   t.pass('closed');
 });
 
+t.test('a socket whose end waits behind bytes is reset: what is cut does not look complete', async (t) => {
+  const { ours, theirs } = await pair(t);
+  theirs.pause();
+  // More than the system takes for a reader that does not read.
+  while (ours.writableLength === 0) {
+    ours.write(Buffer.alloc(262_144));
+    await new Promise(setImmediate);
+  }
+  const seen = new Promise<unknown>((resolve) => {
+    theirs.once('error', resolve).once('end', () => {
+      resolve('a clean end');
+    });
+  });
+  const gone = closed(ours);
+  ours.end();
+  resetSocket(ours);
+  await gone;
+  theirs.resume();
+  t.match(await seen, { code: 'ECONNRESET' });
+});
+
 t.test('once the end has been sent, there is a reset again', async (t) => {
   const { ours, theirs } = await pair(t);
   theirs.resume();

@@ -5,11 +5,12 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { mock } from 'node:test';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions, createServer as createTlsServer } from 'node:tls';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { Fault } from '../../src/errors.ts';
+import { readOnAfterFailedWrites, WRITE_FAILED } from '../../src/relay/failed-writes.ts';
 import type { TunnelSocket } from '../../src/relay/tunnel.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -237,6 +238,76 @@ t.test('after a pause of the process, a side still has its time to read what cam
   Atomics.store(gate, 0, 1);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_200);
   t.equal((await read)[0], bench.record.bytesReceived);
+  t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
+});
+
+t.test('read in bulk, and the other side does not keep up: a failed write costs no byte of what is still to be read', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.client.socket.pause();
+  readOnAfterFailedWrites(bench.inner.upstream);
+  bench.tunnel().start(null);
+  const { upstream } = bench.inner;
+  // More than the system takes on both ways.
+  for (let moved = -1; moved < upstream.bytesRead || bench.inner.client.writableLength === 0; ) {
+    moved = upstream.bytesRead;
+    if (!bench.upstream.socket.writableNeedDrain) bench.upstream.send(Buffer.alloc(1024 * 1024));
+    await delay(50);
+  }
+  const failed = once(upstream, WRITE_FAILED);
+  bench.upstream.socket.resetAndDestroy();
+  bench.client.send('more');
+  await failed;
+  const { bytesReceived } = bench.record;
+  const ended = new Promise((resolve) => bench.client.socket.once('end', () => { resolve('an end'); }));
+  bench.client.socket.resume();
+  t.equal(await Promise.race([bench.client.ended.then(({ how }) => how), ended]), 'reset');
+  t.ok(bench.record.bytesReceived > bytesReceived, `${bench.record.bytesReceived - bytesReceived} bytes more`);
+  t.equal(bench.client.heard.length, bench.record.bytesReceived);
+});
+
+t.test('a reset that a write meets first is a reset for the other side, not an end', async (t) => {
+  for (const side of ['client', 'upstream'] as const) {
+    const bench = await setUpTunnel(t);
+    readOnAfterFailedWrites(bench.inner.upstream);
+    const tunnel = bench.tunnel();
+    tunnel.start(null);
+    const other = side === 'client' ? 'upstream' : 'client';
+    const ended = new Promise((resolve) => bench[other].socket.once('end', () => { resolve('an end'); }));
+    bench[side].send('half of a mess');
+    await bench[other].until('mess');
+    bench[side].socket.resetAndDestroy();
+    // Now: the system tells a reset once, and then an end.
+    tunnel.received(other, Buffer.from('more'));
+    t.same(await Promise.race([bench[other].ended, ended]), { heard: 'half of a mess', how: 'reset' }, `reset by the ${side}`);
+    t.match(await bench.ending, { fault: { code: side === 'client' ? 'client-closed' : 'upstream-cut' }, closedBy: side });
+  }
+});
+
+t.test('a side that reads slowly gets all that was sent to it, and then the reset', async (t) => {
+  const bench = await setUpTunnel(t);
+  bench.client.socket.pause();
+  const tunnel = bench.tunnel();
+  tunnel.start(null);
+  while (bench.inner.client.writableLength === 0) {
+    tunnel.received('upstream', Buffer.alloc(262_144));
+    await setImmediate();
+  }
+  stopTime(t);
+  const aSecond = async (): Promise<void> => {
+    mock.timers.tick(1_000);
+    // The limit looks at the sockets once more.
+    await setImmediate();
+    await setImmediate();
+  };
+  tunnel.broke('upstream', new Error('reset'));
+  for (let seconds = 0; seconds < 5; seconds += 1) await aSecond();
+  t.notOk(bench.inner.client.destroyed, 'in five seconds it has taken nothing');
+  bench.client.socket.resume();
+  while (bench.client.heard.length < bench.record.bytesReceived) await setImmediate();
+  await aSecond();
+  t.notOk(bench.inner.client.destroyed, 'the last of it has a second for its way');
+  await aSecond();
+  t.equal((await bench.client.ended).how, 'reset');
   t.match(await bench.ending, { fault: { code: 'upstream-cut' } });
 });
 

@@ -173,8 +173,22 @@ t.test('an error that was told before the end makes it none', async (t) => {
   await asked(upstream);
   upstream.write('HTTP/1.1 200 OK\r\n\r\nabc');
   while (scribe.content === '') await new Promise(setImmediate);
-  connection.failed(Object.assign(new Error('reset'), { code: 'ECONNRESET' }));
+  connection.error = Object.assign(new Error('reset'), { code: 'ECONNRESET' });
   upstream.end();
+  await scribe.ended;
+  t.equal(scribe.told.at(-1), 'broken upstream-cut');
+});
+
+t.test('nor is an end behind a reset that a write has met', async (t) => {
+  const { connection, upstream } = await start(t);
+  const scribe = new Scribe();
+  connection.begin(scribe, 'POST', 'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n', CHUNKED);
+  await asked(upstream);
+  upstream.write('HTTP/1.1 200 OK\r\n\r\nabc');
+  while (scribe.content === '') await new Promise(setImmediate);
+  upstream.resetAndDestroy();
+  // Now: the system tells a reset once, and then an end.
+  connection.finish([]);
   await scribe.ended;
   t.equal(scribe.told.at(-1), 'broken upstream-cut');
 });
