@@ -262,7 +262,10 @@ t.test('who stops an upload is at fault, though the partner has begun to answer'
     },
   });
   const wire = await openWire(t, lab.port);
-  wire.send(`POST http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n`);
+  wire.send(`POST http://${ECO}:${lab.upstream.httpPort}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  // On a slow machine the answer begins late: it uploads until then.
+  const upload = setInterval(() => { wire.send('1\r\na\r\n'); }, 20);
+  await wire.until('begun').finally(() => { clearInterval(upload); });
   t.notMatch((await wire.ended).heard, /\r\n0\r\n\r\n$/, 'it is cut, and that shows');
   t.match(await lab.logged((line) => line['form'] === 'forward'), { code: 'request-timeout', status: 200, detail: /the client sent nothing of the request body/ });
 });
