@@ -110,6 +110,6 @@ async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Exami
 /** RFC 9110 §6.6.1: when the answer was made, to the second. */
 export function noteClock(clocks: { where: string; ahead: number }[], where: string, { date, age }: OneAnswer['headers'], now: number): void {
   // A cache answers with the Date of what it stored (RFC 9111 §5.1).
-  const told = typeof date === 'string' ? Date.parse(date) + (Number(age ?? 0) || 0) * 1000 : Number.NaN;
-  if (!Number.isNaN(told)) clocks.push({ where, ahead: told - now });
+  const dated = typeof date === 'string' ? Date.parse(date) + (Number(age ?? 0) || 0) * 1000 : Number.NaN;
+  if (!Number.isNaN(dated)) clocks.push({ where, ahead: dated - now });
 }

@@ -361,7 +361,7 @@ export class UpstreamConnection {
     handler.onCrash(error);
   }
 
-  /** Why it has failed; for TLS only `error` tells it, for a write that met a reset it comes too late. */
+  /** Why it has failed. TLS reports it by `error` alone, which comes too late for a write that met a reset. */
   get #failure(): Error | null {
     return this.error ?? this.#socket.errored;
   }
