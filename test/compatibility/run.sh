@@ -128,6 +128,8 @@ try() {
 run_case() {
   local number=$1 npm node option began=$SECONDS
   read -r npm node option <<<"${cases[number]}"
+  # Two npms must not share a cache: both have used one name for a temporary file.
+  if ((number % 2)); then export npm_config_cache="$scratch/cache"; fi
   scratch="$scratch/$number"
   mkdir "$scratch"
   try "$npm" "$node" "$option" "$number" >"$scratch/log" 2>&1 &
