@@ -51,7 +51,7 @@ class Reader {
   /**
    * It read nothing more, where the proxy may go on: behind a CONNECT, which the proxy may refuse alone,
    * behind a request line that it does not take (the proxy serves any method, RFC 9110 §16.1, and refuses a target alone),
-   * and behind content that came with an Upgrade which it ignored: there Node stops, although RFC 9110 §7.8 has it go on.
+   * and behind content, or chunks without any, that came with an Upgrade which it ignored: there Node stops, although RFC 9110 §7.8 has it go on.
    */
   readsNoFurther = false;
 
@@ -65,7 +65,7 @@ class Reader {
       req.once('end', () => {
         // RFC 9112 §3.2: a request without Host is refused, and no more than that. Where the next one begins is plain.
         if (req.headers.host !== undefined || req.httpVersion === '1.0') this.taken.push({ method: req.method ?? '', number: Number(req.headers['x-case'] ?? /\/case\/(\d+)/.exec(req.url ?? '')?.[1] ?? NaN), body });
-        this.readsNoFurther ||= body !== '' && req.headers.upgrade !== undefined;
+        this.readsNoFurther ||= (body !== '' || req.headers['transfer-encoding'] !== undefined) && req.headers.upgrade !== undefined;
         res.end('ok');
       });
       req.once('error', () => {});
