@@ -72,8 +72,11 @@ export class DestinationCells {
   readonly tls = new HistogramCell(CONNECT_BOUNDS);
   /** Of requests that have ended. */
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
-  /** Exchanges that have ended and were not denied, and tunnels that were opened: never decreases. */
-  served = 0;
+  /**
+   * Requests that were not denied: a tunnel when it opens, any other request when it ends. Failed dials
+   * are compared with these, not with what has ended: a tunnel may be open for days.
+   */
+  admitted = 0;
   readonly errors: Map<FaultCode, number>;
   readonly forms = new Map<FormName, FormCells>();
   readonly health = new DestinationHealth();
@@ -94,8 +97,8 @@ export class DestinationCells {
 
 /** What a client did, over all destinations: neither number decreases. */
 export interface ClientCounts {
-  /** As `served` of a destination. */
-  served: number;
+  /** As of a destination. */
+  admitted: number;
   denied: number;
 }
 
@@ -138,7 +141,7 @@ export class Cells {
   configured: ReadonlySet<string> = new Set();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
-  readonly clients = new Map<string, ClientCounts>([['-', { served: 0, denied: 0 }]]);
+  readonly clients = new Map<string, ClientCounts>([['-', { admitted: 0, denied: 0 }]]);
   /** Short tunnels, by client. */
   readonly shortTunnels = new Map<string, number>([['-', 0]]);
   /** Without a destination. */
@@ -161,7 +164,7 @@ export class Cells {
     for (const name of clients) {
       if (this.denials.has(name)) continue;
       this.denials.set(name, zeros(DENIAL_CODES));
-      this.clients.set(name, { served: 0, denied: 0 });
+      this.clients.set(name, { admitted: 0, denied: 0 });
       this.shortTunnels.set(name, 0);
     }
     this.configured = new Set(destinations);
@@ -177,12 +180,12 @@ export class Cells {
     return this.destinations.get(name) ?? this.#unknown;
   }
 
-  /** A tunnel is open: it counts as served now, however it ends. */
+  /** A tunnel is open: it counts as admitted now, however it ends. */
   countTunnel(record: AccessRecord): void {
     const destination = this.destination(record.destination);
     destination.form(record.form).open.add(record);
-    destination.served += 1;
-    this.#countsOf(record).served += 1;
+    destination.admitted += 1;
+    this.#countsOf(record).admitted += 1;
   }
 
   #countsOf({ client }: AccessRecord): ClientCounts {
@@ -213,8 +216,8 @@ export class Cells {
       return;
     }
     if (outcome !== 'denied') {
-      destination.served += 1;
-      this.#countsOf(record).served += 1;
+      destination.admitted += 1;
+      this.#countsOf(record).admitted += 1;
     }
     // A response that was cut after its head has already been counted as
     // failed.

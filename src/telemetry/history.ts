@@ -204,7 +204,7 @@ export class History {
   }
 
   #stepClients(): void {
-    for (const [client, { served, denied }] of this.#cells.clients) this.#clients.get(client)?.push(Uint32Array.of(served, denied));
+    for (const [client, { admitted, denied }] of this.#cells.clients) this.#clients.get(client)?.push(Uint32Array.of(admitted, denied));
   }
 
   /** Seconds since the given number of steps before the latest. */
@@ -213,9 +213,9 @@ export class History {
   }
 }
 
-function readRow({ served, errors, health, forms }: DestinationCells, row: Uint32Array): Uint32Array {
+function readRow({ admitted, errors, health, forms }: DestinationCells, row: Uint32Array): Uint32Array {
   row.fill(0);
-  row[REQUESTS] = served;
+  row[REQUESTS] = admitted;
   row[ERRORS] = health.answers['5xx'];
   for (const [i, code] of UPSTREAM_CODES.entries()) row[CODES_AT + i] = errors.get(code) ?? 0;
   for (const { exchanges } of forms.values()) for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;

@@ -177,6 +177,9 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
   counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], (set) => {
     for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) set({ destination, outcome }, outcomes[outcome]);
   });
+  counter(exposition, 'destination_admitted_total', 'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.', ['destination'], (set) => {
+    for (const [destination, { admitted }] of cells.destinations) set({ destination }, admitted);
+  });
   counter(exposition, 'denials_total', 'Requests denied, by client and code; exported from the start.', ['client', 'code'], (set) => {
     for (const [client, codes] of cells.denials) for (const [code, count] of codes) set({ client, code }, count);
   });

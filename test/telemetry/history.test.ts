@@ -52,7 +52,7 @@ function fillSets(cells: Cells): void {
 
 t.test('what was counted before the start is left out', async (t) => {
   const scene = new Scene((cells) => {
-    cells.destination('eco').served = 5_000;
+    cells.destination('eco').admitted = 5_000;
     cells.destination('eco').errors.set('connect-timeout', 7);
   });
   t.match(scene.eco, { requestsPerSecond: 0, requests: 0, failures: { minute: {}, hour: {} }, p50: null, p99: null });

@@ -25,7 +25,7 @@ t.test('before the first request, what alarms and autoscalers need is there with
   t.equal(samples.get('eco_egress_policy_info{hash="abc123"}'), 1);
   t.equal(samples.get(`eco_egress_build_info{version="1.2.3",node="${process.versions.node}"}`), 1);
   const unknown = [...samples.keys()].filter((name) => name.includes('="-"')).map((name) => name.split('{')[0]);
-  t.strictSame([...new Set(unknown)], ['eco_egress_destination_requests_total', 'eco_egress_denials_total', 'eco_egress_port_per_request_total'], 'of the unknown, only what counters for alerts need');
+  t.strictSame([...new Set(unknown)], ['eco_egress_destination_requests_total', 'eco_egress_destination_admitted_total', 'eco_egress_denials_total', 'eco_egress_port_per_request_total'], 'of the unknown, only what counters for alerts need');
 });
 
 t.test('an exchange counts its end, its bytes and its time', async (t) => {
@@ -72,13 +72,18 @@ t.test('what report mode let pass counts twice: as what it was, and as what it w
 
 t.test('tunnels are counted while open and timed when over', async (t) => {
   const metrics = create();
+  const admitted = async (): Promise<number | undefined> => (await scrape(metrics)).samples.get('eco_egress_destination_admitted_total{destination="eco-sit"}');
+  t.equal(await admitted(), 0);
   const [one, other, upgraded] = [makeRecord({ form: 'connect', became: 'tunnel' }), makeRecord({ form: 'connect', became: 'tunnel' }), makeRecord({ form: 'gateway', became: 'tunnel', status: 101 })];
   for (const record of [one, other, upgraded]) metrics.tunnelOpened(record);
   t.equal(metrics.tunnels(0).open, 3);
+  t.equal(await admitted(), 3, 'admitted when they open, not again when they end');
   metrics.ended(Object.assign(one, { durationMs: 5000 }));
   metrics.ended(Object.assign(upgraded, { durationMs: 5001 }));
   t.equal(metrics.tunnels(0).open, 1);
   metrics.ended(makeRecord({ form: 'connect', became: null, dialled: false, status: 502, code: 'unreachable' }));
+  metrics.ended(makeRecord({ form: 'connect', became: null, dialled: false, status: 403, code: 'no-rule' }));
+  t.equal(await admitted(), 4, 'and a failed dial, which alerts divide by this, but no denial');
   const { samples } = await scrape(metrics);
   t.equal(samples.get('eco_egress_tunnels_active{form="connect",destination="eco-sit"}'), 1);
   t.equal(samples.get('eco_egress_tunnels_active{form="gateway",destination="eco-sit"}'), 0);
