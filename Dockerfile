@@ -5,7 +5,7 @@
 # glibc (musl builds are experimental), and glibc's resolver is what clusters
 # are debugged with. trixie is the Debian that is supported in full. A release is built
 # with this tag and its digest of that day (.github/workflows/release.yml).
-ARG NODE_IMAGE=docker.io/library/node:26.10.0-trixie-slim
+ARG NODE_IMAGE=docker.io/library/node:26.12.1-trixie-slim
 
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
@@ -25,7 +25,7 @@ LABEL org.opencontainers.image.title="eco-egress" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="docker.io/library/node:26.10.0-trixie-slim"
+      org.opencontainers.image.base.name="docker.io/library/node:26.12.1-trixie-slim"
 
 ENV NODE_ENV=production
 ENV NODE_COMPILE_CACHE=/app/node_modules/.cache/eco-egress

@@ -1,11 +1,11 @@
 /** The circuit breaker in a whole proxy, with real sockets: who is refused meanwhile, and how it closes. */
 import { once } from 'node:events';
 import { request } from 'node:http';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { answerOf } from '../support/ask.ts';
 import { ask, type Asked, askOften, CLOSED, codeOf, FORMS, lineOf, ONE, OPENED, opened, OTHER, THIRD, until } from '../support/circuits.ts';
 import { accessLines } from '../support/hostile.ts';
-import { QUICK, startIllPartner, toPartner } from '../support/ill-partner.ts';
+import { type IllPartner, QUICK, startIllPartner, toPartner } from '../support/ill-partner.ts';
 import { ECO, startLab } from '../support/lab.ts';
 import { openSteered, startTlsLab } from '../support/tls-lab.ts';
 
@@ -201,17 +201,22 @@ t.test('idle connections to an address whose circuit is open are not used', asyn
   t.equal(first.connections, connections + 1, 'the trial is a new connection');
 });
 
+async function startReloadable(t: Test, partner: IllPartner, clock: { now: number }): Promise<{ readonly at: Asked; readonly reload: (change: object) => Promise<unknown> }> {
+  const { configure = () => {}, ...rest } = toPartner(partner, clock);
+  const lab = await startLab(t, { ...rest, configure });
+  const reload = (change: object): Promise<unknown> =>
+    lab.reload((draft) => {
+      configure(draft, { https: 0, http: 0 });
+      Object.assign(draft.destinations.eco, change);
+    });
+  return { at: { lab, port: partner.port }, reload };
+}
+
 t.test('a reload keeps what is known, unless the destination is reached in another way', async (t) => {
   const clock = { now: 0 };
   const partner = await startIllPartner(t);
   await partner.first.end();
-  const { configure, ...rest } = toPartner(partner, clock);
-  const at = { lab: await startLab(t, { ...rest, ...(configure === undefined ? {} : { configure }) }), port: partner.port };
-  const reload = (change: object): Promise<unknown> =>
-    at.lab.reload((draft) => {
-      configure?.(draft, { https: 0, http: 0 });
-      Object.assign(draft.destinations.eco, change);
-    });
+  const { at, reload } = await startReloadable(t, partner, clock);
   t.strictSame(await askOften(at, QUICK.failures), ['connection-refused']);
   await reload({ http: { methods: ['GET'] } });
   t.strictSame(await askOften(at, 1), ['circuit-open']);
@@ -227,13 +232,7 @@ t.test('a reload keeps what is known, unless the destination is reached in anoth
 t.test('what began before a reload that changes how the destination is reached says nothing about it afterwards', async (t) => {
   const clock = { now: 0 };
   const partner = await startIllPartner(t);
-  const { configure, ...rest } = toPartner(partner, clock);
-  const at = { lab: await startLab(t, { ...rest, ...(configure === undefined ? {} : { configure }) }), port: partner.port };
-  const reload = (change: object): Promise<unknown> =>
-    at.lab.reload((draft) => {
-      configure?.(draft, { https: 0, http: 0 });
-      Object.assign(draft.destinations.eco, change);
-    });
+  const { at, reload } = await startReloadable(t, partner, clock);
   for (const circuitBreaker of [{ enabled: false }, { ...QUICK, pause: '2s' }]) {
     await reload({});
     partner.first.manners = 'is silent';
