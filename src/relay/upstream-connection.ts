@@ -156,7 +156,7 @@ export class UpstreamConnection {
 
   /** The exchange is over on both sides, and another one may follow (RFC 9112 §9.3). */
   get reusable(): boolean {
-    return this.#reusable && !this.#taken && this.open;
+    return this.#reusable && this.#handler === null && this.open;
   }
 
   /** An exchange has got it from the pool. */
@@ -256,7 +256,7 @@ export class UpstreamConnection {
 
   /** The socket has closed. */
   closed(): void {
-    if (this.#taken) this.#break(this.#cut());
+    if (this.#handler !== null) this.#break(this.#cut());
     else this.onIdleClose?.();
   }
 
@@ -320,11 +320,6 @@ export class UpstreamConnection {
     if (!head.keepAlive || this.keepFor === 0 || this.uses + 1 >= this.#most) this.#reusable = false;
     handler.onHead(head);
     return 'read';
-  }
-
-  /** An exchange is on it. */
-  get #taken(): boolean {
-    return this.#handler !== null;
   }
 
   #complete(): void {
