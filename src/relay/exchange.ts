@@ -268,8 +268,6 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     connection.dialled.circuit?.answered(head.status, this.#plan.client);
     const upstream = connection.detach();
-    this.#plan.pool.detach(connection);
-    this.#connection = null;
     this.#end();
     this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }));
   }

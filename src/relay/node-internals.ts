@@ -186,7 +186,27 @@ function takeMemory(length: number): Buffer {
   return piece.subarray(taken - length, taken);
 }
 
+/** What the system reported as readable at once: bytes that are read as part of it had come before all that is done with the first. */
+export type Batch = { readonly turn: NodeJS.Immediate; readonly events: number } | null;
+
+/** Set while a turn of the event loop reads. */
+let turn: NodeJS.Immediate | null = null;
+const endTurn = (): void => {
+  turn = null;
+};
+
+/** Null: nothing is being read. A turn with more than 1,024 events has several: they are counted behind each. */
+export function currentBatch(): Batch {
+  return turn === null ? null : { turn, events: performance.nodeTiming.uvMetricsInfo.events };
+}
+
+/** Whether it is still being read. */
+export function isCurrent(batch: Batch): boolean {
+  return batch !== null && batch.turn === turn && batch.events === currentBatch()?.events;
+}
+
 function receiveRead(this: Socket & { [kReceive]?: Receive }, length: number, buffer: Buffer): boolean {
+  turn ??= setImmediate(endTurn);
   const receive = this[kReceive];
   // Behind bytes that wait, it waits too.
   if (receive === undefined || this.readableFlowing !== true || this.readableLength > 0) return pushRead.call(this, length, buffer);

@@ -154,7 +154,7 @@ export class UpstreamPool {
     if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
   }
 
-  /** The exchange on this connection has ended. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */
+  /** The exchange on this connection has ended, or has detached it, so that it leaves the pool and its socket stays open. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */
   release(connection: UpstreamConnection): void {
     if (connection.pinned && connection.reusable && !this.#retired) {
       connection.noteUsed();
@@ -181,15 +181,6 @@ export class UpstreamPool {
   /** A reused connection had been closed without notice. */
   noteStale(): void {
     this.#silentCloses.noteClosed();
-  }
-
-  /** The connection has changed its protocol (an upgrade): it leaves the pool, its socket stays open. */
-  detach(connection: UpstreamConnection): void {
-    if (!this.#active.delete(connection)) return;
-    this.#share.giveBack(connection.client);
-    this.#options.onChange(-1, 0);
-    this.#serveWaiting();
-    this.#growForWaiting();
   }
 
   /** No connection is kept any more: idle ones close now, others when they are not needed any more. Waiting exchanges are still served. */

@@ -16,7 +16,7 @@ import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
 import { keepAlive } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
-import { keepBytes, readBuffer, receiveDirectly, receiveNoMore } from './node-internals.ts';
+import { type Batch, currentBatch, isCurrent, keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
 /** Bounds of a pooled connection and of the responses on it. */
 export interface UpstreamConnectionOptions {
@@ -106,8 +106,8 @@ export class UpstreamConnection {
   #head: ResponseHead | null = null;
   #requestDone = true;
   #reusable = true;
-  /** The current exchange began in this turn, with the end of the one before. */
-  #early = false;
+  /** The current exchange began in it: nothing of it can be the answer. */
+  #begunIn: Batch = null;
 
   /** Owns the dialled socket from here on, until `detach`. */
   constructor(dialled: Dialled, options: UpstreamConnectionOptions) {
@@ -156,7 +156,7 @@ export class UpstreamConnection {
 
   /** The exchange is over on both sides, and another one may follow (RFC 9112 §9.3). */
   get reusable(): boolean {
-    return this.#reusable && !this.#taken && this.open;
+    return this.#reusable && this.#handler === null && this.open;
   }
 
   /** An exchange has got it from the pool. */
@@ -179,6 +179,8 @@ export class UpstreamConnection {
     this.#method = method;
     this.#head = null;
     this.#requestDone = false;
+    // On a new connection, an upstream may refuse before it has read anything.
+    this.#begunIn = this.uses === 0 ? null : currentBatch();
     this.#writer.begin(head, framing.kind === 'chunked');
   }
 
@@ -254,7 +256,7 @@ export class UpstreamConnection {
 
   /** The socket has closed. */
   closed(): void {
-    if (this.#taken) this.#break(this.#cut());
+    if (this.#handler !== null) this.#break(this.#cut());
     else this.onIdleClose?.();
   }
 
@@ -272,7 +274,7 @@ export class UpstreamConnection {
     let at = 0;
     while (at < chunk.length) {
       const handler = this.#handler;
-      if (handler === null || this.#early) {
+      if (handler === null || isCurrent(this.#begunIn)) {
         // Unexpected: its meaning is unknown, so nothing after it can be trusted.
         this.#break(this.#cut());
         return;
@@ -293,13 +295,6 @@ export class UpstreamConnection {
       if (this.#head !== null && this.#body.done && this.#handler !== null) {
         if (at < chunk.length || this.#socket.readableLength > 0) this.#reusable = false;
         this.#complete();
-        // TLS emits what one read of the connection has brought record by record: if the next exchange has begun, no more of it can be its answer.
-        if (this.#taken && chunk.buffer === readBuffer.buffer) {
-          this.#early = true;
-          setImmediate(() => {
-            this.#early = false;
-          });
-        }
         return;
       }
     }
@@ -325,11 +320,6 @@ export class UpstreamConnection {
     if (!head.keepAlive || this.keepFor === 0 || this.uses + 1 >= this.#most) this.#reusable = false;
     handler.onHead(head);
     return 'read';
-  }
-
-  /** An exchange is on it. */
-  get #taken(): boolean {
-    return this.#handler !== null;
   }
 
   #complete(): void {

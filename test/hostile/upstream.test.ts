@@ -310,6 +310,20 @@ t.test('nor, in a TLS record of its own, that of a request which waits for the c
   for (const answer of heard) t.match(answer, /^for \d\d$/);
 });
 
+t.test('nor, if it came before the request was sent, that of a request which the same turn has read first', async (t) => {
+  const lab = await startRawLab(t);
+  lab.script = OK;
+  const request = `GET http://${lab.partner}/x HTTP/1.1\r\nHost: ${lab.partner}\r\n\r\n`;
+  const wire = await openWire(t, lab.port);
+  wire.send(request);
+  await wire.until(/ok$/);
+  // The client's bytes first: the system reports both together, in this order.
+  wire.send(request);
+  lab.accepted[0]?.send(OK.replace('ok', 'no'));
+  t.match(lastOf(await wire.until(/(?:ok[^]*ok|no)$/)), /^HTTP\/1\.1 200 OK\r\n[^]*ok$/);
+  t.equal(lab.accepted.length, 2, 'sent again on another connection');
+});
+
 t.test('an upgrade that is answered as a request leaves no socket in tunnel mode', async (t) => {
   const lab = await startRawLab(t);
   const fields = 'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n';

@@ -5,7 +5,7 @@ import { createServer, connect, Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { connect as tlsConnect, createServer as createTlsServer } from 'node:tls';
 import { createAuthority } from '../../src/demo/authority.ts';
-import { interceptWrites, isBeingRead, keepBytes, readBuffer, receiveDirectly, receiveNoMore, shareReads, takeReads } from '../../src/relay/node-internals.ts';
+import { type Batch, currentBatch, interceptWrites, isCurrent, isBeingRead, keepBytes, readBuffer, receiveDirectly, receiveNoMore, shareReads, takeReads } from '../../src/relay/node-internals.ts';
 import { listen } from '../support/listen.ts';
 
 t.test('a socket gives what it reads to us, into buffers of ours, from any time on', async (t) => {
@@ -246,6 +246,37 @@ t.test('what a socket reads is given to us in the memory that all share, plain a
     t.equal(String(Buffer.concat(pieces)), `firstsecond${'x'.repeat(200_000)}`);
     t.ok(shared > 2, `${shared} of ${pieces.length} pieces without memory of their own`);
   }
+});
+
+t.test('what the system has reported together is one batch', async (t) => {
+  const batches: Batch[] = [];
+  const server = createServer((accepted) => {
+    receiveDirectly(accepted, () => {
+      batches.push(currentBatch());
+    });
+  });
+  const port = await listen(t, server);
+  const sockets = await Promise.all(
+    Array.from({ length: 2 }, async () => {
+      const socket = connect({ host: '127.0.0.1', port, noDelay: true });
+      await Promise.all([once(socket, 'connect'), once(server, 'connection')]);
+      return socket;
+    }),
+  );
+  for (let round = 0; round < 2; round += 1) {
+    // What connecting has left.
+    for (let turns = 0; turns < 4; turns += 1) await new Promise(setImmediate);
+    for (const socket of sockets) socket.write('x');
+    while (batches.length < 2) await new Promise(setImmediate);
+    const [first, second] = batches.splice(0);
+    t.ok(first);
+    t.equal(first?.turn, second?.turn);
+    t.equal(first?.events, second?.events);
+    t.notOk(isCurrent(first ?? null), 'it is over');
+    await new Promise(setImmediate);
+    t.equal(currentBatch(), null, 'nothing is being read');
+  }
+  for (const socket of sockets) socket.destroy();
 });
 
 t.test('TLS, and what is no socket, reads as before', async (t) => {

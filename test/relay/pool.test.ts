@@ -351,8 +351,8 @@ t.test('a connection that leaves the pool makes room in the share of its client 
   await new Promise((resolve) => setTimeout(resolve, 50));
   t.equal(h.pool.take({ client: 'one', careful: false }), null, 'its share is used up');
   const waits = wait(h.pool, 'one');
-  h.pool.detach(first);
   first.detach().destroy();
+  h.pool.release(first);
   t.equal(await waits.connection, third);
   t.equal(h.dials, 3);
   h.pool.release(second);
