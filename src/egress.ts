@@ -177,7 +177,7 @@ export class Egress {
     if (lapse?.of === 'connection') return new Fault('revoked', lapse.reason, { remedy: 'connect again' });
     // Without its credentials, it may still be a client by its address.
     const { peer } = permit.ask;
-    const verdict = decide(this.policy, { ...permit.ask, now, peer: lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason } });
+    const verdict = this.#decideAgain(permit, now, lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason });
     if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), permit.holds(now) ? undefined : 'what permitted it is no longer valid');
     const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
     return why === null ? null : revocation(why);
@@ -246,19 +246,23 @@ export class Egress {
     return null;
   }
 
-  #isLenient({ ask }: Permit, now: number): boolean {
-    const verdict = decide(this.policy, { ...ask, now });
+  #isLenient(permit: Permit, now: number): boolean {
+    const verdict = this.#decideAgain(permit, now);
     return verdict.verdict === 'report' || (verdict.verdict === 'allow' && verdict.lenient);
   }
 
   /** After a reload, or the end of its rule: a request in progress is permitted by, and charged to, the rule that would permit it now, or no rule if it passes in report mode alone; if it would be denied, it is as before. */
   chargeAnew(permit: Permit, record: AccessRecord, now: number): void {
-    const { ask } = permit;
     permit.charge?.pay();
-    const verdict = decide(this.policy, { ...ask, now });
+    const verdict = this.#decideAgain(permit, now);
     if (verdict.verdict === 'deny') return;
     permit.until = verdict.until;
-    permit.charge = verdict.verdict === 'report' ? null : this.#rates.follow(permit.charge, verdict, ask.peer.address, record);
+    permit.charge = verdict.verdict === 'report' ? null : this.#rates.follow(permit.charge, verdict, permit.ask.peer.address, record);
+  }
+
+  /** Its request is judged by its host, also below a gateway's prefix: the destination may have another name by now. */
+  #decideAgain({ ask }: Permit, now: number, peer = ask.peer): Verdict {
+    return decide(this.policy, { ...ask, destination: undefined, now, peer });
   }
 
   /** The result of the rule's rates for a permitted request; takes nothing. */

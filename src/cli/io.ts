@@ -36,6 +36,8 @@ const ENDING = ['SIGTERM', 'SIGINT'] as const;
  */
 export function heedEarlySignals(serves: boolean): void {
   if (serves) process.on('SIGHUP', () => {});
+  // Node would open its debugger: anyone on this machine could run code in the process.
+  process.on('SIGUSR1', () => {});
   if (process.pid !== 1) return;
   for (const signal of ENDING) process.on(signal, endAtOnce);
 }

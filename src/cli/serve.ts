@@ -1,5 +1,6 @@
 /** `eco-egress serve`: runs the proxy until a signal asks it to end. */
 import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { messageOf } from '../config/named-files.ts';
@@ -24,10 +25,12 @@ const LOOK_EVERY = 1_000;
 const WARM_UP = 300;
 /** Signals this close together, ms, are one: a terminal sends Ctrl-C to npm and to us, and npm passes it on. */
 const SAME_PRESS = 500;
+/** Longest that the log lines of what a second signal cuts may take, ms. */
+const LAST_LINES = 1_000;
 
 /**
  * Resolves to an exit code when it could not start. Once running, the first SIGTERM or SIGINT
- * drains and ends the process with 0, a later one ends it at once; SIGHUP, `eco-egress reload`, or
+ * drains and ends the process with 0, a later one cuts everything and ends it with 1; SIGHUP, `eco-egress reload`, or
  * a change of its files, reloads the configuration; an uncaught error cuts everything, is logged,
  * and ends the process with 1.
  */
@@ -97,8 +100,9 @@ function endOnSignals(service: Service, started: Promise<void>, io: CommandIo): 
       asked = performance.now();
       end.close();
     } else if (performance.now() - asked > SAME_PRESS) {
+      asked = Infinity;
       io.stderr.write(`second ${signal}: ending at once\n`);
-      process.exit(EXIT.failed);
+      void Promise.race([service.close(), delay(LAST_LINES)]).finally(() => process.exit(EXIT.failed));
     }
   };
   onEndingSignal(onSignal);

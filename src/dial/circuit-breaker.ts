@@ -304,9 +304,9 @@ function circuitPlace(destination: string, { host, port, carries }: CircuitRoute
   return { destination, host, port, carries, address };
 }
 
-/** What determines whether a destination can be reached, and when its circuits open. */
-function circuitTerms({ addresses, tls, via, resolve, proxyProtocol, circuitBreaker }: DestinationConfig): unknown {
-  return [addresses, tls, via, resolve, proxyProtocol, circuitBreaker];
+/** What determines what a destination is, whether it can be reached, and when its circuits open. */
+function circuitTerms({ hosts, ports, addresses, tls, via, resolve, proxyProtocol, circuitBreaker }: DestinationConfig): unknown {
+  return [hosts, ports, addresses, tls, via, resolve, proxyProtocol, circuitBreaker];
 }
 
 // One dial and its connection.

@@ -46,7 +46,7 @@ export interface Ask {
   /** Path without query, otherwise exactly as it would be forwarded; null where it is hidden. */
   readonly path: string | null;
   /** Name of the only destination, given by a gateway prefix; absent: found by host and port. */
-  readonly destination?: string;
+  readonly destination?: string | undefined;
 }
 
 /** The request may go out. */

@@ -178,6 +178,8 @@ t.test('a reload forgets what is reached in another way, and what comes of earli
   for (let i = 0; i < TERMS.failures; i += 1) fail(A, present);
   breaker.worked(target(), A);
   t.not(breaker.refusal(present, [A], 'x'), null, 'nor does their success close a circuit');
+  breaker.adopt([{ ...changed, hosts: makeDestination('eco', ['next.test']).hosts }]);
+  t.equal(breaker.quiet, true, 'one of its hosts may now be of another destination');
   breaker.adopt([]);
   t.equal(breaker.quiet, true);
   for (let i = 0; i < TERMS.failures; i += 1) fail(A, present);
