@@ -197,7 +197,7 @@ t.test('an upstream that is silent runs into our clocks, before and in the middl
     held.res.write('some of it');
     t.notMatch((await client.ended).heard, /\r\n0\r\n\r\n$/);
     await untilClosed(held.req.socket);
-    t.match(lab.log.findLast(({ code }) => code === 'upstream-silent'), { status: 200, closedBy: 'upstream' });
+    t.match(lab.log.findLast(({ code }) => code === 'upstream-silent'), { status: 200, closedBy: 'proxy' });
     t.equal(await counted(lab, form, 'failed', 'upstream-silent'), 2);
   });
 });
