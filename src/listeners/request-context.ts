@@ -512,7 +512,6 @@ export function overloadFault(connection: Pick<ClientConnection, 'letIn'>, { ove
 /** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
 export function endOverloaded({ telemetry, clientName, overload }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
   noteRefused(record, clientName, fault, status);
-  record.durationMs = performance.now() - record.startedAt;
   telemetry.ended(record, overload?.logsRefusal);
 }
 
@@ -531,4 +530,5 @@ function noteRefused(record: AccessRecord, clientName: RequestEnvironment['clien
   record.noteFault(fault);
   record.status = status;
   record.closedBy = closerOf(fault);
+  record.durationMs = performance.now() - record.startedAt;
 }
