@@ -112,7 +112,8 @@ export class AccessRecord {
     if (dnsMs !== undefined) this.dnsMs = dnsMs;
     if (opened === undefined) return;
     this.noteLocalEnd(opened);
-    this.dnsMs = opened.dnsMs;
+    this.via = opened.via;
+    this.dnsMs = Math.max(this.dnsMs, opened.dnsMs);
     this.tcpMs = opened.tcpMs;
     this.hopMs = opened.hopMs;
   }
