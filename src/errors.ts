@@ -113,8 +113,8 @@ export interface FaultFacts {
   readonly address?: string | null;
   /** How long the look-up of the name took, ms; absent: none was needed. For the log. */
   readonly dnsMs?: number;
-  /** Of a connection that was open before it failed: our end of it, and how long its phases took, ms (-1: did not happen). For the log. */
-  readonly opened?: { readonly localAddress: string | undefined; readonly localPort: number | undefined; readonly dnsMs: number; readonly tcpMs: number; readonly hopMs: number };
+  /** Of a connection that was open before it failed, if only to a parent: our end of it, the parents, and how long its phases took, ms (-1: did not happen). For the log. */
+  readonly opened?: { readonly localAddress: string | undefined; readonly localPort: number | undefined; readonly via: string; readonly dnsMs: number; readonly tcpMs: number; readonly hopMs: number };
   /** Status of the next hop's answer, if we did not forward it (`received-status`). */
   readonly receivedStatus?: number;
   /** `Proxy-Status` of that answer, as received: ours is appended to it. */

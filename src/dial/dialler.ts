@@ -14,7 +14,7 @@ import { CoolDowns } from './cool-downs.ts';
 import type { DialHistory } from './dial-history.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep } from './dial.ts';
 import { HopFault, joinHopFaults } from './hop-fault.ts';
-import { createHops, type HopsDial, type OpenRoute } from './hops.ts';
+import { createHops, describeWay, type HopsDial } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
 import type { PortBudget } from './ports.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
@@ -96,7 +96,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
-        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: failures.length + 1 };
+        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way.parents), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: failures.length + 1 };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
@@ -158,8 +158,8 @@ export function createDialler(options: DiallerOptions): Dialler {
         return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0, tlsFault };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
-        const { address, dnsMs, tcpMs, hopMs } = opened;
-        const fault = Fault.from(error).with({ opened: { localAddress, localPort, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
+        const { address, via, dnsMs, tcpMs, hopMs } = opened;
+        const fault = Fault.from(error).with({ opened: { localAddress, localPort, via, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = fault;
         avoid = opened.address;
@@ -209,11 +209,6 @@ function without(addresses: readonly string[], avoid: string | null): readonly s
   if (avoid === null) return addresses;
   const others = addresses.filter((address) => address !== avoid);
   return others.length === 0 ? addresses : others;
-}
-
-/** `edge (proxy-a:3128), core (proxy-b:1080)`. */
-function describeWay({ parents }: OpenRoute): string {
-  return parents.map(({ hop, parent }) => `${hop.name} (${formatAuthority(parent.host, parent.port)})`).join(', ');
 }
 
 /** What outlasts the dialler of one configuration. */

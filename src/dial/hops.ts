@@ -6,7 +6,7 @@
 import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { HopConfig } from '../config/config.ts';
-import { Fault } from '../errors.ts';
+import { Fault, type FaultFacts } from '../errors.ts';
 import { type Authority, formatAuthority } from '../targets/host.ts';
 import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
@@ -99,8 +99,12 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
   async function through(below: readonly HopStep[], step: HopStep, at: HopParent, target: Authority, dial: HopsDial): Promise<OpenRoute> {
     const { hop, parent } = at;
     const { signal } = dial;
+    const began = now();
     const way = await reach(below, step, at, dial);
-    const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal) : way.socket;
+    // Read here: a socket that was destroyed has none.
+    const { localAddress, localPort } = way.socket;
+    const opened = (): FaultFacts => ({ opened: { localAddress, localPort, via: describeWay([...way.parents, at]), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: now() - began - way.tcpMs - Math.max(way.dnsMs, 0) } });
+    const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal, opened) : way.socket;
     const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${formatAuthority(target.host, target.port)}`;
     const tlsFault = (error: Error): Fault => wayFault(lateTlsFault(error, { where: formatAuthority(parent.host, parent.port), name: hop.tls.serverName ?? parent.host, config: hop.tls, keys: tlsKeys(hop) }), at);
     const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked, tlsFault: parent.scheme === 'https' ? tlsFault : undefined });
@@ -110,7 +114,7 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
         subject: nameParent(at),
         about,
         remedy: remedy.replace('hops.<name>', `hops.${hop.name}`),
-        facts: { nextHop: formatAuthority(parent.host, parent.port), ...facts },
+        facts: { nextHop: formatAuthority(parent.host, parent.port), ...opened(), ...facts },
       });
     }
     return { ...way, socket, parents: [...way.parents, at] };
@@ -134,12 +138,12 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
     return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled };
   }
 
-  async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal): Promise<Socket> {
+  async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal, opened: () => FaultFacts): Promise<Socket> {
     const { hop, parent } = at;
     try {
       return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: tlsKeys(hop), timeout: hop.connect, signal });
     } catch (error) {
-      throw signal.aborted ? abortFault(signal) : wayFault(error, at);
+      throw signal.aborted ? abortFault(signal) : wayFault(Fault.from(error).with(opened()), at);
     }
   }
 
@@ -151,6 +155,11 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
   }
 
   return { open };
+}
+
+/** `edge (proxy-a:3128), core (proxy-b:1080)`. */
+export function describeWay(parents: readonly HopParent[]): string {
+  return parents.map(({ hop, parent }) => `${hop.name} (${formatAuthority(parent.host, parent.port)})`).join(', ');
 }
 
 /** Where TLS with the parents is configured, for messages. */

@@ -79,7 +79,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
 export function lateTlsFault(error: Error, attempt: TlsAttempt): Fault {
   const code = errorCode(error);
   if (WANTS_CERTIFICATE.test(code)) return tlsFault(error, attempt);
-  return new Fault('tls-failed', `the upstream ended TLS (${code || error.message})`, { subject: attempt.where, remedy: 'Ask the partner why, with the time of this request.', cause: error, ...alertOf(error) });
+  return new Fault('tls-failed', `the upstream ended TLS (${code || error.message})`, { subject: attempt.where, remedy: `Ask the operator of ${attempt.where} why, with the time of this request.`, cause: error, ...alertOf(error) });
 }
 
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';

@@ -152,6 +152,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** It was let in during an overload: what it asks first is not refused for that again. */
   letIn = false;
   request: RequestUnderWay | null = null;
+  /** When what it sends now has begun: the connection, or a header section. By `performance.now()`, ms. */
+  since = performance.now();
   /** Called once, when it has closed. */
   onClosed: () => void = () => {};
   seen = 0;
@@ -225,6 +227,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   /** The socket has read some bytes, valid during the call. */
   received(chunk: Buffer): void {
     try {
+      if (this.#stage === 'silent' || this.#stage === 'idle') this.since = performance.now();
       if (this.#first !== null) this.#look(chunk);
       if (this.#stage === 'lingering') this.#discarded += chunk.length;
       else this.#read(chunk, 0);

@@ -208,7 +208,7 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
       forms.onRequest(connection, head, peers);
     },
     refusalFor: (connection, fault) => {
-      const record = forms.record(connection.peer.address);
+      const record = forms.record(connection.peer.address, connection.since);
       endUnread(environmentOf(connection, environment), record, fault, fault.kind.status);
       return refusalText(fault, record.requestId, environment.name);
     },

@@ -66,8 +66,8 @@ export class HttpForms {
   }
 
   /** A record for a request that begins, or for one that could not be parsed. */
-  record(clientAddress: string): AccessRecord {
-    return new AccessRecord(this.#options.nextRequestId(), performance.now(), clientAddress);
+  record(clientAddress: string, startedAt = performance.now()): AccessRecord {
+    return new AccessRecord(this.#options.nextRequestId(), startedAt, clientAddress);
   }
 
   /**

@@ -408,16 +408,19 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   onFault(fault: Fault, answerable: boolean): void {
-    const { record } = this;
-    // A failed dial has already been counted where it was made.
-    if (fault.kind.blame === 'upstream' && record.dialled) this.#environment.telemetry.upstreamFailed(record.destination, fault.code, fault.message);
+    this.#noteUpstream(fault);
     if (answerable && fault.code !== 'client-closed') {
       this.refuse(fault);
       return;
     }
-    this.#end(fault, blamed(fault));
+    this.#end(fault, closerOf(fault));
     // Never a clean end for an incomplete transfer: the client must see that it was cut (docs/invariants.md).
     this.connection.cut();
+  }
+
+  /** A failed dial has already been counted where it was made. */
+  #noteUpstream({ code, message, kind }: Fault): void {
+    if (kind.blame === 'upstream' && this.record.dialled) this.#environment.telemetry.upstreamFailed(this.record.destination, code, message);
   }
 
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
@@ -448,6 +451,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
+    const { bytesSent, bytesReceived } = this.record;
+    // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
+    if (fault !== null && closedBy === 'upstream' && bytesSent > 0 && bytesReceived === 0) this.#noteUpstream(fault);
     this.#end(fault, closedBy);
   }
 
@@ -491,9 +497,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 }
 
-function blamed({ code, kind }: Fault): ClosedBy {
+function closerOf({ code }: Fault): ClosedBy {
   if (code === 'client-closed') return 'client';
-  return kind.blame === 'upstream' ? 'upstream' : 'proxy';
+  return code === 'upstream-cut' ? 'upstream' : 'proxy';
 }
 
 /** Why the proxy has no time or memory for a new request; null: it has. */
@@ -506,7 +512,6 @@ export function overloadFault(connection: Pick<ClientConnection, 'letIn'>, { ove
 /** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
 export function endOverloaded({ telemetry, clientName, overload }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
   noteRefused(record, clientName, fault, status);
-  record.durationMs = performance.now() - record.startedAt;
   telemetry.ended(record, overload?.logsRefusal);
 }
 
@@ -524,5 +529,6 @@ function noteRefused(record: AccessRecord, clientName: RequestEnvironment['clien
   record.client = clientName(record.clientAddress);
   record.noteFault(fault);
   record.status = status;
-  record.closedBy = fault.code === 'client-closed' ? 'client' : 'proxy';
+  record.closedBy = closerOf(fault);
+  record.durationMs = performance.now() - record.startedAt;
 }

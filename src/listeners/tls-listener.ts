@@ -192,7 +192,7 @@ class TlsFront {
   /** For connections that were answered without HTTP, or not answered. */
   #note(connection: ClientConnection, fault: Fault): void {
     const { forms, environment } = this.#options;
-    endUnread(environmentOf(connection, environment), forms.record(connection.peer.address), fault, 0);
+    endUnread(environmentOf(connection, environment), forms.record(connection.peer.address, connection.since), fault, 0);
   }
 }
 

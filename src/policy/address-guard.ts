@@ -7,6 +7,7 @@
 import type { Config, DestinationConfig, HopConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { type AddressClass, type ClassifiedAddress, classifyAddress } from './address-class.ts';
+import { ANONYMOUS } from './client-table.ts';
 import { buildCidrTable } from './tables.ts';
 
 /**
@@ -26,40 +27,23 @@ export function createAddressGuard(
   mode: 'enforce' | 'report' = 'enforce',
 ): (address: string, port: number) => Fault | null {
   const ranges = destination.addresses === null ? null : buildCidrTable([destination.addresses]);
-  const { key = `destinations.${destination.name}.addresses` } = destination;
+  const anonymous = destination.name === ANONYMOUS.name;
+  const subject = anonymous ? 'no destination' : destination.name;
+  const { key = anonymous ? 'the addresses of a destination for this host' : `destinations.${subject}.addresses` } = destination;
+
+  const refuse = (detail: string, remedy: string, code: 'address-not-allowed' | 'loop' = 'address-not-allowed'): Fault => new Fault(code, detail, { subject, remedy });
 
   return (address, port) => {
     const known = classifyAddress(address);
-    if (known === null) {
-      return new Fault('address-not-allowed', `${address} is not a plain IP address`, {
-        subject: destination.name,
-        remedy: 'Make the name resolve to addresses without a zone id.',
-      });
-    }
-
-    if (isSelf(known.canonical, port)) {
-      return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, {
-        subject: destination.name,
-        remedy: 'Make the name resolve to the partner, not to this proxy.',
-      });
-    }
-
+    if (known === null) return refuse(`${address} is not a plain IP address`, 'Make the name resolve to addresses without a zone id.');
+    if (isSelf(known.canonical, port)) return refuse(`${known.canonical} port ${port} is this proxy itself`, 'Make the name resolve to the partner, not to this proxy.', 'loop');
     if (ranges !== null) {
       if (ranges.find(known.canonical) !== -1) return null;
       if (mode === 'report' && known.class === 'public') return null;
-      return new Fault(
-        'address-not-allowed',
-        `${describeAddress(known)} is outside the ranges listed in ${key}`,
-        { subject: destination.name, remedy: `If the partner has moved, add its range to ${key}.` },
-      );
+      return refuse(`${describeAddress(known)} is outside the ranges listed in ${key}`, `If the partner has moved, add its range to ${key}.`);
     }
-
     if (known.class === 'public') return null;
-    return new Fault(
-      'address-not-allowed',
-      `${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
-      { subject: destination.name, remedy: `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.` },
-    );
+    return refuse(`${describeAddress(known)}; only public addresses are dialled unless ranges are listed`, `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.`);
   };
 }
 

@@ -186,7 +186,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** The client's connection has closed. */
   clientClosed(): void {
-    this.#fail(new Fault('client-closed', 'the client closed its connection before the response was complete'));
+    this.#fail(new Fault('client-closed', `the client closed its connection before ${this.#state === 'waiting' ? 'there was one to the upstream' : 'the response was complete'}`));
   }
 
   /** The client can take more of the response. */

@@ -147,11 +147,9 @@ export class UpstreamPool {
     this.#growForWaiting();
   }
 
-  /** The waiter is no longer interested; a dial that no exchange waits for is cancelled. */
+  /** The waiter is no longer interested. A dial goes on: the next one gets its connection, and whether the upstream answers is known in any case. */
   leave(waiter: ConnectionWaiter): void {
-    if (!this.#waiting.remove(waiter)) return;
-    const wanted = [...this.#opening].filter(({ signal }) => !signal.aborted);
-    if (wanted.length > this.#waiting.length) wanted.at(-1)?.abort();
+    this.#waiting.remove(waiter);
   }
 
   /** The exchange on this connection has ended, or has detached it, so that it leaves the pool and its socket stays open. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */

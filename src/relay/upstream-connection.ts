@@ -53,6 +53,7 @@ const AGE_SPREAD = 1 / 10;
 /** How much earlier than the upstream's announced timeout we stop using a connection, ms. */
 const HINT_MARGIN = 500;
 
+const TOO_LARGE = { remedy: 'Ask the partner for fewer or shorter fields, or raise limits.headerBytes or limits.headerFields.' };
 const kUpstreamConnection = Symbol('upstream connection');
 type UpstreamSocket = Socket & { [kUpstreamConnection]?: UpstreamConnection | undefined };
 
@@ -237,7 +238,7 @@ export class UpstreamConnection {
     try {
       this.#read(chunk);
     } catch (error) {
-      if (error instanceof MessageError) this.#break(new Fault('upstream-malformed', error.message, { cause: error, facts: error.status === null ? {} : { receivedStatus: error.status } }));
+      if (error instanceof MessageError) this.#break(new Fault('upstream-malformed', error.message, { cause: error, facts: error.status === null ? {} : { receivedStatus: error.status }, ...(error.flaw === 'too-large' ? TOO_LARGE : {}) }));
       else this.#crash(handler, error);
     }
   }

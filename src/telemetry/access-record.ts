@@ -112,7 +112,8 @@ export class AccessRecord {
     if (dnsMs !== undefined) this.dnsMs = dnsMs;
     if (opened === undefined) return;
     this.noteLocalEnd(opened);
-    this.dnsMs = opened.dnsMs;
+    this.via = opened.via;
+    this.dnsMs = Math.max(this.dnsMs, opened.dnsMs);
     this.tcpMs = opened.tcpMs;
     this.hopMs = opened.hopMs;
   }
@@ -124,12 +125,13 @@ export class AccessRecord {
     this.noteDetail(detail);
   }
 
-  /** The reason for the end comes first in the log line; earlier notes stay. */
-  noteFault({ code, advice }: Pick<Fault, 'code' | 'advice'>): void {
+  /** In the log line, the reason for the end comes first, then earlier notes, and last what to do, which may be a sentence of its own. */
+  noteFault({ code, message, remedy }: Pick<Fault, 'code' | 'message' | 'remedy'>): void {
     const noted = this.detail;
     this.code = code;
-    this.detail = advice;
+    this.detail = message;
     if (noted !== '') this.noteDetail(noted);
+    if (remedy !== null) this.noteDetail(remedy);
   }
 
   /** A note for the log line. */

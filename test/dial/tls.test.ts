@@ -245,7 +245,7 @@ t.test('a client certificate', async (t) => {
   t.match(late.remedy, "the destination's tls.certFile and the destination's tls.keyFile");
   t.match(tlsFault(error, { where: 'eco.test:443', name: 'eco.test', config: withCertificate, keys: 'hops.edge.tls' }).remedy, 'the client certificate in hops.edge.tls.certFile');
   const broken = Object.assign(new Error('long'), { code: 'ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC' });
-  t.match(lateTlsFault(broken, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" }), { message: 'eco.test:443: the upstream ended TLS (ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC)', facts: { alert: { id: 20, message: 'bad_record_mac' } } });
+  t.match(lateTlsFault(broken, { where: 'eco.test:443', name: 'eco.test', config: trusting, keys: "the destination's tls" }), { message: 'eco.test:443: the upstream ended TLS (ERR_SSL_SSLV3_ALERT_BAD_RECORD_MAC)', remedy: 'Ask the operator of eco.test:443 why, with the time of this request.', facts: { alert: { id: 20, message: 'bad_record_mac' } } });
   await untilSockets(0);
 });
 

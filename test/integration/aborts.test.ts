@@ -6,8 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { addressOf, answerOf, ask, beginAsk, TERMINATED } from '../support/ask.ts';
 import { fill } from '../support/fill.ts';
+import { startFullListener } from '../support/full-listener.ts';
 import { type HeldLab, startHeldLab } from '../support/held-lab.ts';
-import type { Lab } from '../support/lab.ts';
+import { ECO, type Lab } from '../support/lab.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
 import { openWire, type Wire } from '../support/wire.ts';
 
@@ -75,6 +76,27 @@ t.test('the client goes away: the upstream is let go at once, and the log says w
     t.equal((await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="client-closed"}'), undefined, 'no fault of the upstream');
     await proveWell(t, lab);
   }
+});
+
+t.test('the client gives up before the upstream has accepted a connection: the failure of the upstream is counted all the same', async (t) => {
+  const silent = await startFullListener(t);
+  const lab = await startHeldLab(t, {
+    configure: ({ destinations: { eco }, timeouts }) => {
+      Object.assign(eco, { ports: [silent], gateway: { prefix: '/eco', url: `http://${ECO}:${silent}` } });
+      Object.assign(timeouts, { connect: '800ms' });
+    },
+  });
+  const client = await begin(t, lab, 'gateway');
+  await delay(50);
+  client.socket.destroy();
+  t.match(await lab.logged(({ code }) => code === 'client-closed'), { msg: 'aborted: client-closed', status: 0, detail: 'the client closed its connection before there was one to the upstream' });
+  let failed: number | undefined = 0;
+  for (let looks = 0; failed === 0 && looks < 200; looks += 1) {
+    await delay(20);
+    failed = (await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="connect-timeout"}');
+  }
+  t.equal(failed, 1);
+  t.match(await (await fetch(`${lab.adminUrl}/destinations`)).json(), { destinations: [{ destination: 'eco', last: 'failed', lastFailure: { code: 'connect-timeout' } }] });
 });
 
 t.test('the upstream breaks before it answers: 502 and the connection stays good', async (t) => {
@@ -175,7 +197,7 @@ t.test('an upstream that is silent runs into our clocks, before and in the middl
     held.res.write('some of it');
     t.notMatch((await client.ended).heard, /\r\n0\r\n\r\n$/);
     await untilClosed(held.req.socket);
-    t.match(lab.log.findLast(({ code }) => code === 'upstream-silent'), { status: 200, closedBy: 'upstream' });
+    t.match(lab.log.findLast(({ code }) => code === 'upstream-silent'), { status: 200, closedBy: 'proxy' });
     t.equal(await counted(lab, form, 'failed', 'upstream-silent'), 2);
   });
 });

@@ -113,7 +113,7 @@ t.test('refusals and failures of the parent, as the client and the log see them'
     const wire = await openWire(t, lab.port);
     wire.send(`CONNECT ${ECO}:${lab.upstream.httpsPort} HTTP/1.1\r\nHost: ${ECO}:${lab.upstream.httpsPort}\r\n\r\n`);
     t.match((await wire.ended).heard, new RegExp(`^HTTP/1\\.1 ${told.status} [^\r]*: ${told.code}\r\n`));
-    t.match(await lab.logged((line) => line.code === told.code), { via: undefined, detail: /hop edge/ });
+    t.match(await lab.logged((line) => line.code === told.code), { via: /^edge \(/, localPort: Number, phases: { tcp: Number, hop: Number }, detail: /hop edge/ });
   }
   t.equal(lab.upstream.connections, 0);
   const { samples } = await lab.scrape();

@@ -92,6 +92,23 @@ t.test('a reset of one side is a reset for the other, not a clean end', async (t
   }
 });
 
+t.test('a reset in place of an answer is a failure of the upstream, one after an answer is not', async (t) => {
+  const lab = await startTunnelLab(t);
+  const failures = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="upstream-cut"}');
+  for (const [asked, answered, count] of [['a question', 'an answer', 0], ['', '', 0], ['a question', '', 1]] as const) {
+    const { client, upstream } = await openTunnel(t, lab);
+    client.send(asked);
+    await upstream.until(asked);
+    upstream.send(answered);
+    await client.until(answered);
+    upstream.socket.resetAndDestroy();
+    await client.ended;
+    await lab.logged(({ code, bytesSent, bytesReceived }) => code === 'upstream-cut' && bytesSent === asked.length && bytesReceived === answered.length);
+    t.equal(await failures(), count, `after "${asked}" and "${answered}"`);
+  }
+  t.match(await (await fetch(`${lab.adminUrl}/destinations`)).json(), { destinations: [{ last: 'failed', lastFailure: { code: 'upstream-cut' } }] });
+});
+
 t.test('a reset after one direction has ended still cuts the other', async (t) => {
   for (const side of ['client', 'upstream'] as const) {
     const lab = await startTunnelLab(t);

@@ -315,6 +315,7 @@ t.test('a slow hello is cut at its deadline, however it trickles', async (t) => 
   const lines = accessLines(lab);
   t.match(lines, [{ code: 'request-timeout', status: 0, form: '-' }, { code: 'request-timeout' }], 'who said nothing is not logged');
   t.equal(lines.length, 2);
+  t.ok(lines.every(({ durationMs }) => Number(durationMs) > 250), 'since the connection began');
 });
 
 t.test('200 stalled hellos hold no more than they may', async (t) => {

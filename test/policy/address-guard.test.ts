@@ -1,5 +1,6 @@
 import t from 'tap';
 import { createAddressGuard } from '../../src/policy/address-guard.ts';
+import { ANONYMOUS } from '../../src/policy/client-table.ts';
 
 const nobody = (): boolean => false;
 
@@ -54,6 +55,7 @@ t.test('in report mode, public addresses outside the ranges pass, and no others'
   const unlisted = createAddressGuard({ name: 'eco', addresses: null }, nobody, 'report');
   t.equal(unlisted('8.8.8.8', 443), null);
   t.equal(unlisted('10.40.0.1', 443)?.code, 'address-not-allowed');
+  t.match(createAddressGuard(ANONYMOUS, nobody, 'report')('10.40.0.1', 443), { subject: 'no destination', remedy: /list all of its ranges in the addresses of a destination for this host:/ }, 'a host in no destination');
 });
 
 t.test('ourselves are refused first, however permitted', async (t) => {

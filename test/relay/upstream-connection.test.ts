@@ -142,6 +142,7 @@ t.test('what is answered, and whether the connection can be used again', async (
       t.equal(scribe.content, content);
       if (told.at(-1)?.startsWith('end') === true) t.equal(bench.connection.reusable, reusable);
       if (told.at(-1)?.startsWith('broken') === true) t.notOk(bench.connection.open, 'closed');
+      if (/too (large|many)/.test(what)) t.match(scribe.fault?.remedy, 'raise limits.headerBytes');
       if (!reusable) return;
       t.match(await exchange(bench, `HTTP/1.1 404 Not Found\r\n${LENGTH}`), { told: ['head 404', 'end'], content: 'abc' }, 'and another one');
     });

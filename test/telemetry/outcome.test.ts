@@ -1,4 +1,5 @@
 import t from 'tap';
+import { Fault } from '../../src/errors.ts';
 import { type AccessRecord, outcomeOf } from '../../src/telemetry/access-record.ts';
 import { makeRecord } from '../support/access-record.ts';
 
@@ -24,4 +25,11 @@ t.test('how a request ended', async (t) => {
     ['failed', { verdict: '-', code: 'internal', status: 500 }],
   ];
   for (const [outcome, changes] of table) t.equal(outcomeOf(makeRecord(changes)), outcome, JSON.stringify(changes));
+});
+
+t.test('a log line says what was wrong, then what else was noticed, and last what to do', async (t) => {
+  const record = makeRecord();
+  record.noteDetail('the Host field was replaced');
+  record.noteFault(new Fault('upstream-cut', 'it was cut'));
+  t.match(record, { code: 'upstream-cut', detail: /^it was cut; the Host field was replaced; Ask the partner, [^;]*\.$/ });
 });
