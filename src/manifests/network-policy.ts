@@ -131,15 +131,15 @@ function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): E
 
 /** The addresses of a token issuer, or of a collector of traces, are not configured: a name is assumed to be public, unless it is pods. */
 function wayToUrl(config: Config, url: URL, pods?: PodsConfig): EgressRule[] {
-  return isThisMachine(url) ? [] : wayTo(config, [], rangeOf(url), [url.port === '' ? (url.protocol === 'http:' ? 80 : 443) : Number(url.port)], pods);
+  return isThisMachine(url) ? [] : wayTo(config, [], rangeOfUrl(url), [url.port === '' ? (url.protocol === 'http:' ? 80 : 443) : Number(url.port)], pods);
 }
 
 /** Null for a name. */
-const rangeOf = ({ hostname }: URL): string[] | null => singleRange(hostname.replace(/^\[|\]$/g, ''));
+const rangeOfUrl = ({ hostname }: URL): string[] | null => singleRange(hostname.replace(/^\[|\]$/g, ''));
 
 /** Whether it is taken for a public address, being neither one that is written nor this pod itself, which no NetworkPolicy is about. */
 export function isByName(url: string): boolean {
-  return !isThisMachine(new URL(url)) && rangeOf(new URL(url)) === null;
+  return !isThisMachine(new URL(url)) && rangeOfUrl(new URL(url)) === null;
 }
 
 function singleRange(host: string): string[] | null {
