@@ -163,7 +163,9 @@ function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'exte
     return { path: 'components/client-environment/variables/environment.yaml', manifests: [clientEnvironment(placement)], notes: ['kustomization.yaml beside it puts this into workloads. To apply it has no effect.'] };
   }
   const ambient = overlay === 'ambient';
-  const { destinations, notes } = planSteering(config, { tunnels: overlay === 'sidecar-tunnel', wildcards: !ambient, rawTls: missingListener(config, PORTS.tls, 'sni').length === 0 });
+  const tunnels = overlay === 'sidecar-tunnel';
+  // The others are not rendered without a listener for raw TLS.
+  const { destinations, notes } = planSteering(config, { tunnels, wildcards: !ambient, rawTls: !tunnels || missingListener(config, PORTS.tls, 'sni').length === 0 });
   const manifests = [
     ...destinations.flatMap((destination) => [...serviceEntries(destination, placement, ambient), virtualService(destination, placement)]),
     destinationRule(destinations, placement, config.timeouts.keepAlive),
