@@ -162,8 +162,7 @@ function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'exte
   if (overlay === 'no-mesh') {
     return { path: 'components/client-environment/variables/environment.yaml', manifests: [clientEnvironment(placement)], notes: ['kustomization.yaml beside it puts this into workloads. To apply it has no effect.'] };
   }
-  const ambient = overlay === 'ambient';
-  const tunnels = overlay === 'sidecar-tunnel';
+  const [ambient, tunnels] = [overlay === 'ambient', overlay === 'sidecar-tunnel'];
   // The others are not rendered without a listener for raw TLS.
   const { destinations, notes } = planSteering(config, { tunnels, wildcards: !ambient, rawTls: !tunnels || missingListener(config, PORTS.tls, 'sni').length === 0 });
   const manifests = [
