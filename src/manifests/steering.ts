@@ -226,9 +226,8 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
         connectionPool: {
           tcp: { connectTimeout: '5s', tcpKeepalive: { time: '60s', interval: '30s', probes: 3 } },
           // Envoy keeps an idle connection for an hour. If the proxy closes it first, a request sent at that
-          // moment is lost, and a POST cannot be repeated: so the sidecar has to close first. A mesh whose default is to
-          // upgrade would send HTTP/2, which the proxy does not take.
-          http: { idleTimeout: goDuration(Math.max(1, Math.floor(keepAlive * 0.8))), h2UpgradePolicy: 'DO_NOT_UPGRADE' },
+          // moment is lost, and a POST cannot be repeated: so the sidecar has to close first.
+          http: { idleTimeout: goDuration(Math.max(1, Math.floor(keepAlive * 0.8))) },
         },
       },
       ...(subsets.length === 0 ? {} : { subsets }),

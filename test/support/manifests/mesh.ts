@@ -27,7 +27,7 @@ interface VirtualServiceSpec {
 interface RuleSpec {
   readonly host: string;
   readonly exportTo?: readonly string[];
-  readonly trafficPolicy?: { readonly tls?: { readonly mode: string }; readonly connectionPool?: { readonly http?: { readonly idleTimeout?: string; readonly h2UpgradePolicy?: string } } };
+  readonly trafficPolicy?: { readonly tls?: { readonly mode: string }; readonly connectionPool?: { readonly http?: { readonly idleTimeout?: string } } };
   readonly subsets?: readonly { readonly name: string; readonly trafficPolicy?: { readonly tunnel?: { readonly protocol?: string; readonly targetHost: string; readonly targetPort: number } } }[];
 }
 
@@ -81,8 +81,6 @@ function* checkRoute(who: string, kind: 'tls' | 'http', { host, subset, port }: 
   }
   const rule = all<RuleSpec>('DestinationRule').find(({ spec }) => spec.host === host);
   if (rule?.spec.trafficPolicy?.tls?.mode !== 'DISABLE') yield `${who}: the mesh may speak mTLS to the proxy, which has no sidecar`;
-  // istiod's shouldH2Upgrade: the mesh's own default counts, whether or not the other end is in the mesh.
-  if (rule?.spec.trafficPolicy?.connectionPool?.http?.h2UpgradePolicy !== 'DO_NOT_UPGRADE') yield `${who}: the mesh may speak HTTP/2 to the proxy, which takes HTTP/1.1`;
   if (service?.metadata.annotations?.['networking.istio.io/exportTo'] !== '*') yield `${who}: the mesh may hide ${host} from the clients`;
   // Envoy's own is an hour.
   const idle = Number(/^(\d+)s$/.exec(rule?.spec.trafficPolicy?.connectionPool?.http?.idleTimeout ?? '3600s')?.[1]);
