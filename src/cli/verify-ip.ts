@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type { Config, ProbeConfig } from '../config/config.ts';
 import { readAddress, readProbeUrl } from '../config/read-address.ts';
 import { createService } from '../service.ts';
-import { formatVerification } from '../source-ip/verify.ts';
+import { formatVerification, type VerifyRequest } from '../source-ip/verify.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -44,14 +44,8 @@ export async function runVerifyIp(options: VerifyIpOptions, io: CommandIo): Prom
   }
 }
 
-interface Request {
-  readonly probe: ProbeConfig;
-  readonly expected: readonly string[];
-  readonly times: number;
-}
-
 /** @returns what is wrong with the question */
-function readRequest(options: VerifyIpOptions, { sourceIp }: Config): Request | string {
+function readRequest(options: VerifyIpOptions, { sourceIp }: Config): VerifyRequest | string {
   const times = /^\d{1,3}$/.test(options.times) ? Number(options.times) : 0;
   if (times < 1 || times > MOST_TIMES) return `--times takes a whole number from 1 to ${MOST_TIMES}.`;
   const expected: string[] = [];

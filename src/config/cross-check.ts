@@ -1,6 +1,6 @@
 /** Faults that no single key shows: names that are not defined, two entries for the same thing, keys that contradict each other. */
 import type ipaddr from 'ipaddr.js';
-import { formatAuthority } from '../targets/host.ts';
+import { formatAuthority, isThisMachine } from '../targets/host.ts';
 import { parseIp } from '../targets/ip-address.ts';
 import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
 import type { ListenAddress } from './config.ts';
@@ -71,8 +71,7 @@ function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain:
 function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, complain: Complain): void {
   const url = endpoint === undefined ? null : new URL(endpoint);
   if (url?.protocol !== 'http:') return;
-  const own = /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
-  if (headersFile !== undefined && !own) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
+  if (headersFile !== undefined && !isThisMachine(url)) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
   const used = Object.values(tls ?? {}).some((value) => value !== undefined);
   if (used) complain(['tracing', 'tls'], 'The endpoint is plain http, so there is no TLS.', 'Write an https endpoint, or take tls out.', 'key');
 }

@@ -94,7 +94,7 @@ export function readHeaderLines(file: string | undefined, path: Path, reading: F
 
 // Reads the file with the credentials for a parent proxy. Its content is never quoted.
 
-const EXAMPLE = 'It is one line: user:password, or Bearer and a token, with no quotes and blanks around them.';
+const EXAMPLE = 'It is one line of UTF-8 text: user:password, or Bearer and a token, with no quotes and blanks around them.';
 
 /** Null: no file, or a fault was reported. */
 export function readHopCredentials(file: string | undefined, path: Path, reading: FileReading): HopCredentials | null {

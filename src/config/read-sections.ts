@@ -1,6 +1,6 @@
 /** Readers of values for HTTP and identities: gateway prefixes, methods, paths, header fields; users, issuers, subjects, certificate names. */
 import { readPhc } from '../identity/proxy-authorization.ts';
-import { parseAuthority, parseHostPattern } from '../targets/host.ts';
+import { isThisMachine, parseAuthority, parseHostPattern } from '../targets/host.ts';
 import { findAmbiguity } from '../targets/path.ts';
 import { coversClaim, fieldName } from './claim-fields.ts';
 import type { GatewayConfig } from './config.ts';
@@ -158,7 +158,7 @@ export function readJwksUrl(value: unknown): Read<string> {
   const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;
   if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return invalidValue(`${showValue(value)} is not an https URL.`, example);
   if (url.username !== '' || url.password !== '' || url.hash !== '') return invalidValue(`${quoteValue(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
-  if (url.protocol === 'http:' && !/^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname)) {
+  if (url.protocol === 'http:' && !isThisMachine(url)) {
     return invalidValue(`${showValue(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');
   }
   return { value: url.href };

@@ -7,6 +7,7 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { JSONWebKeySet, JWK } from 'jose';
+import { isThisMachine } from '../targets/host.ts';
 
 /** A set of ten RSA keys has some 5 KB. */
 const LARGEST = 262_144;
@@ -57,7 +58,7 @@ function describeFetchError(error: unknown): string {
 function mayCarryKeys(text: string): boolean {
   const url = URL.parse(text);
   if (url?.protocol === 'https:') return true;
-  return url?.protocol === 'http:' && /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(url.hostname);
+  return url?.protocol === 'http:' && isThisMachine(url);
 }
 
 /** Null when it is too large. */

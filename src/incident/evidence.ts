@@ -1,4 +1,5 @@
 /** The evidence of an incident: plain data, collected by gather.ts and evaluated by judge.ts. Times are ms since the epoch. */
+import type { FailedAttempt } from '../dial/dial-history.ts';
 import type { FaultCode } from '../errors.ts';
 import type { SentSegments } from './retransmits.ts';
 
@@ -103,12 +104,8 @@ export interface FailedRequest {
 }
 
 /** A connection of a request that failed before it was open. */
-export interface FailedConnection {
+export interface FailedConnection extends Omit<FailedAttempt, 'destination'> {
   readonly at: number;
-  readonly address: string;
-  readonly port: number;
-  readonly from: string | null;
-  readonly reason: string;
 }
 
 /** One destination: results of its requests, and of the tries made now. */

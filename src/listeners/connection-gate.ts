@@ -242,14 +242,19 @@ export interface Listener {
 export const SERVER_OPTIONS: ServerOpts = { allowHalfOpen: true, noDelay: true };
 
 /** @throws when the address cannot be bound, with the system's error */
-export async function bindListener(server: Server, gate: ConnectionGate, { host, port }: ListenAddress): Promise<Listener> {
-  await new Promise<void>((resolve, reject) => {
+export function bindServer(server: Server, { host, port }: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port }, () => {
       server.off('error', reject);
       resolve();
     });
   });
+}
+
+/** Throws as `bindServer` does. */
+export async function bindListener(server: Server, gate: ConnectionGate, address: ListenAddress): Promise<Listener> {
+  await bindServer(server, address);
   const closed = new Promise<void>((resolve) => {
     server.once('close', resolve);
   });

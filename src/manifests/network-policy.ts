@@ -7,7 +7,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { Config, HopConfig, PodsConfig } from '../config/config.ts';
 import { IPV4_RANGES, IPV6_RANGES, type SpecialRange } from '../policy/address-class.ts';
-import { parseAuthority } from '../targets/host.ts';
+import { isThisMachine, parseAuthority } from '../targets/host.ts';
 import { firstPort, lastPort, mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type Manifest, MONITORING_NAMESPACES, namespaceLabel, type Placement, PORTS, PROXY_LABELS } from './placement.ts';
 
@@ -130,9 +130,16 @@ function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): E
 }
 
 /** The addresses of a token issuer, or of a collector of traces, are not configured: a name is assumed to be public, unless it is pods. */
-function wayToUrl(config: Config, { hostname, protocol, port }: URL, pods?: PodsConfig): EgressRule[] {
-  const ranges = singleRange(hostname.replace(/^\[|\]$/g, ''));
-  return wayTo(config, [], ranges, [port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port)], pods);
+function wayToUrl(config: Config, url: URL, pods?: PodsConfig): EgressRule[] {
+  return isThisMachine(url) ? [] : wayTo(config, [], rangeOfUrl(url), [url.port === '' ? (url.protocol === 'http:' ? 80 : 443) : Number(url.port)], pods);
+}
+
+/** Null for a name. */
+const rangeOfUrl = ({ hostname }: URL): string[] | null => singleRange(hostname.replace(/^\[|\]$/g, ''));
+
+/** Whether it is taken for a public address, being neither one that is written nor this pod itself, which no NetworkPolicy is about. */
+export function isByName(url: string): boolean {
+  return !isThisMachine(new URL(url)) && rangeOfUrl(new URL(url)) === null;
 }
 
 function singleRange(host: string): string[] | null {

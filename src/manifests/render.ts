@@ -2,11 +2,10 @@
  * Renders the files under deploy/kubernetes/ that depend on the policy, so that
  * the allowlist and the cluster's rules stay the same.
  */
-import { isIP } from 'node:net';
 import { posix } from 'node:path';
 import type { Config, Form, ListenAddress } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
-import { clientPolicy, FAMILIES, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
+import { clientPolicy, FAMILIES, isByName, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
 import { EXTERNAL_SERVICE, type Manifest, type Placement, POD, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
@@ -146,7 +145,7 @@ function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placemen
   return clients.flatMap(({ name, addresses, tokens }) => [
     ...(addresses === null && !inside.has(name) ? [`Client ${name} has no addresses, and no pods under cluster.clients: nothing here lets it in.`] : []),
     ...(addresses !== null && !inside.has(name) ? [`Client ${name} is neither the namespace ${clientNamespace} nor under cluster.clients, so its callers are outside the cluster: ${addresses.join(', ')} is let in. Pods are not: no ipBlock matches them.`] : []),
-    ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && !isAddress(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
+    ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && isByName(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
   ]);
 }
 
@@ -155,20 +154,17 @@ function reportNotes({ mode }: Config): string[] {
 }
 
 function collectorNotes({ tracing, cluster }: Config): string[] {
-  if (tracing === null || cluster.collector !== null || isAddress(tracing.endpoint)) return [];
+  if (tracing === null || cluster.collector !== null || !isByName(tracing.endpoint)) return [];
   return [`The collector at ${tracing.endpoint} is reached at public addresses only. Say under cluster.collector which pods it is; for another one, write its address in tracing.endpoint, or a NetworkPolicy of your own beside this one.`];
-}
-
-function isAddress(url: string): boolean {
-  return isIP(new URL(url).hostname.replace(/^\[|\]$/g, '')) !== 0;
 }
 
 function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'external-service'>, { config, placement }: RenderOptions): RenderedFile {
   if (overlay === 'no-mesh') {
     return { path: 'components/client-environment/variables/environment.yaml', manifests: [clientEnvironment(placement)], notes: ['kustomization.yaml beside it puts this into workloads. To apply it has no effect.'] };
   }
-  const ambient = overlay === 'ambient';
-  const { destinations, notes } = planSteering(config, { tunnels: overlay === 'sidecar-tunnel', wildcards: !ambient });
+  const [ambient, tunnels] = [overlay === 'ambient', overlay === 'sidecar-tunnel'];
+  // The others are not rendered without a listener for raw TLS.
+  const { destinations, notes } = planSteering(config, { tunnels, wildcards: !ambient, rawTls: !tunnels || missingListener(config, PORTS.tls, 'sni').length === 0 });
   const manifests = [
     ...destinations.flatMap((destination) => [...serviceEntries(destination, placement, ambient), virtualService(destination, placement)]),
     destinationRule(destinations, placement, config.timeouts.keepAlive),

@@ -34,6 +34,8 @@ interface MeshAbilities {
   /** Sidecars make CONNECT requests, which name the port too. */
   readonly tunnels: boolean;
   readonly wildcards: boolean;
+  /** The proxy listens for raw TLS. */
+  readonly rawTls: boolean;
 }
 
 /** Hosts of a ServiceEntry, and its ports, by its CRD. */
@@ -48,10 +50,12 @@ const HTTP_PORTS: ReadonlySet<number> = new Set([PLAIN_HTTP_PORT, 8080]);
  * A mesh takes one route for a host, so a host of several destinations is
  * steered, by the ports of them all, under the name of the first.
  */
-export function planSteering({ destinations }: Config, { tunnels, wildcards }: MeshAbilities): Steering {
+export function planSteering({ destinations }: Config, abilities: MeshAbilities): Steering {
   const notes: string[] = [];
   const table = buildHostTable(destinations.map(({ hosts }) => hosts));
   const places = Map.groupBy(destinations.flatMap((owner) => owner.hosts.map((host) => ({ host, owner }))), ({ host }) => host);
+  const rawTlsPorts = new Map(places.keys().map((host) => [host, tlsPortOf(table, destinations, host)]));
+  const mixed = findMixed(rawTlsPorts);
   // A sidecar has one listener for a port, whatever the host: of two protocols, one would be read as the other.
   const protocols = new Map<number, ProtocolOfPort>();
   const steered = destinations.flatMap(({ name, hosts }): SteeredDestination[] => {
@@ -65,12 +69,10 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
         notes.push(`${name}: ${host} ${unfit}. Clients reach it by HTTPS_PROXY or the gateway.`);
         continue;
       }
-      if (!wildcards && host.startsWith('*.')) {
+      if (!abilities.wildcards && host.startsWith('*.')) {
         notes.push(`${name}: ${host} is not steered. Ambient steers by an address that it gives to each name, and a wildcard has none: list the names.`);
         continue;
       }
-      // For a wildcard, that of any name below it.
-      const rawTlsPort = tlsPortOf(table, destinations, host.replace(/^\*/, 'x'));
       for (const owner of owners) {
         const refused = new Map<string, number[]>();
         // Plain HTTP that is upgraded comes on port 80, whichever ports it is then sent to.
@@ -78,7 +80,7 @@ export function planSteering({ destinations }: Config, { tunnels, wildcards }: M
         const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
         for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
-          const found = wayFor(owner, host, port, tunnels, rawTlsPort);
+          const found = wayFor(owner, host, port, abilities, rawTlsPorts.get(host), mixed.get(host));
           const way = typeof found === 'string' ? (whyNoRoom(port, found, numbers, protocols) ?? found) : found;
           if (typeof way === 'string') {
             // Hosts with the same route to the same port share it.
@@ -113,12 +115,26 @@ function whyNoRoom(port: number, way: SteeringMode, numbers: ReadonlySet<number>
   return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY ? null : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
 }
 
-function wayFor(destination: DestinationConfig, host: string, port: number, tunnels: boolean, rawTlsPort: number): SteeringMode | { readonly why: string } {
+/** Wildcards with a host below them that has another port for raw TLS: a mesh would steer that host by the wildcard's port, too. */
+function findMixed(rawTlsPorts: ReadonlyMap<string, number>): Map<string, string> {
+  const mixed = new Map<string, string>();
+  for (const [host, port] of rawTlsPorts) {
+    for (let dot = host.indexOf('.'); dot !== -1; dot = host.indexOf('.', dot + 1)) {
+      const above = `*${host.slice(dot)}`;
+      if ((rawTlsPorts.get(above) ?? port) !== port) mixed.set(above, host);
+    }
+  }
+  return mixed;
+}
+
+function wayFor(destination: DestinationConfig, host: string, port: number, { tunnels, rawTls }: MeshAbilities, rawTlsPort: number | undefined, other: string | undefined): SteeringMode | { readonly why: string } {
   const takes = (form: Form): boolean => destination.forms.includes(form);
   if (isPlain(destination, port)) return takes('host-routed') ? 'plain' : { why: 'HTTP arrives from a mesh in the form host-routed, which its forms leave out.' };
   // CONNECT has to name one host, which a wildcard is not.
   if (tunnels && takes('connect') && !host.startsWith('*.')) return 'tunnelled';
   if (!takes('sni')) return { why: 'TLS arrives from a mesh in the form sni, which its forms leave out.' };
+  if (!rawTls) return { why: `No listener of the policy takes sni on port ${PORTS.tls}.` };
+  if (port === rawTlsPort && other !== undefined) return { why: `Raw TLS does not say its port, and the proxy takes another one for ${other}, which a mesh would steer along. List the names in place of the wildcard.` };
   if (port !== rawTlsPort) return { why: `Raw TLS does not say its port, and the proxy takes ${rawTlsPort} for this host. CONNECT says it: the overlay sidecar-tunnel, for a host without a wildcard.` };
   return 'passed';
 }

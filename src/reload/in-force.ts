@@ -7,18 +7,13 @@ import type { Telemetry } from '../telemetry/telemetry.ts';
 import { isBelowKey } from './needs-restart.ts';
 
 /** The configuration in force, as shown. */
-export interface InForce {
+export interface InForce extends Pick<Loaded, 'warnings' | 'warningsAt' | 'settings' | 'contents'> {
   /** As given at the start; null: the configuration came from no file. */
   readonly file: string | null;
   /** Hash of the effective values: where a change needs a restart, not that of the file. */
   readonly hash: string;
   /** When it was applied, ms since the epoch. */
   readonly loadedAt: number;
-  readonly warnings: readonly Warning[];
-  /** As of another time, ms since the epoch. */
-  readonly warningsAt: (now: number) => readonly Warning[];
-  readonly settings: () => readonly Setting[];
-  readonly contents: ReadonlyMap<string, string>;
 }
 
 /** How many warnings are listed in each place: a file of thousands of clients may have as many. */

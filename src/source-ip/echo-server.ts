@@ -8,6 +8,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { ListenAddress, PeerHeader } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { createServer } from '../lean-imports.ts';
+import { bindServer } from '../listeners/connection-gate.ts';
 import { receiveProxyHeader } from '../listeners/proxy-protocol.ts';
 import { type ClientPeer, createPeerReader, peerInHeader, peerOf, type PeerReader } from '../listeners/trusted-peers.ts';
 
@@ -53,7 +54,7 @@ export async function openEcho(options: EchoServerOptions): Promise<Echo> {
   server.maxConnections = ECHO_CONNECTIONS;
   if (options.proxyProtocol) receiveHeaders(server, peers, proxied);
   const sockets = keepSockets(server);
-  await listenForEcho(server, options.listen);
+  await bindServer(server, options.listen);
   return {
     // A server listening on an IP address has no other kind of address.
     address: server.address() as AddressInfo,
@@ -150,16 +151,6 @@ function keepSockets(server: Server): ReadonlySet<Socket> {
     });
   });
   return sockets;
-}
-
-function listenForEcho(server: Server, { host, port }: ListenAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen({ host, port }, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
 }
 
 function end(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {

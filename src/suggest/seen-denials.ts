@@ -1,16 +1,10 @@
 /** Requests that a policy denied, or that passed in report mode only: from lines of the access log, or from `/denials` of a running proxy. */
 import { FORMS, type Form } from '../config/config.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
+import type { AssumedClient } from '../explain/read-question.ts';
 
-/** Requests that are the same to a policy, and their number. */
-export interface SeenDenial {
-  /** Name of the client; null: the peer was none. */
-  readonly client: string | null;
-  readonly user: string | null;
-  /** Of a token. */
-  readonly subject: string | null;
-  /** `DNS:pod.example`. */
-  readonly sans: readonly string[];
+/** Requests that are the same to a policy, and their number; the client is a name, null where the peer was none. */
+export interface SeenDenial extends AssumedClient {
   readonly form: Form;
   /** Null in a tunnel, as `path`. */
   readonly method: string | null;

@@ -155,6 +155,11 @@ function parseIPv4(name: string): string | null {
   return isIPv4(read) ? read : null;
 }
 
+/** Nobody on the network sees what is sent there. */
+export function isThisMachine({ hostname }: URL): boolean {
+  return /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(hostname);
+}
+
 function parseBracketed(text: string): string | null {
   const inner = text.slice(1, -1);
   // isIPv6 accepts a zone (`fe80::1%eth0`), which means nothing off the client's own host; URL refuses it.

@@ -10,6 +10,7 @@ const FILES: Record<string, string> = {
   '/etc/basic': 'door:se:cret\n',
   '/etc/bearer': 'Bearer abc.def-ghi_~+/==\n',
   '/etc/none': 'just words\n',
+  '/etc/utf16': Buffer.from('door:secret\r\n', 'utf16le').toString(),
   '/etc/two-lines': 'a:b\nc:d\n',
   '/etc/long': `${'u'.repeat(256)}:p`,
 };
@@ -106,6 +107,8 @@ t.test('faults', async (t) => {
     ['gate without expectation', 'sourceIp: { probe: { url: "http://e.example" }, gateReadiness: true }\n', '', 'sourceIp.gateReadiness', /not checked/],
     ['too many ports', 'nat: { ports: 64513 }\n', '', 'nat.ports', /from 1 to 64512|not possible/],
   ];
+  // What PowerShell writes with >.
+  t.match(load(hop('url: "http://g.example", credentialsFile: utf16')), { ok: false, faults: [{ instead: /one line of UTF-8 text/ }] });
   for (const [what, more, destination, path, problem] of table) {
     const result = load(more, destination);
     t.match(result, { ok: false, faults: [{ path, problem }] }, what);

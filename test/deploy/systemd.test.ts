@@ -1,6 +1,7 @@
 /** deploy/systemd: the unit fits the program, its limits and its clocks. */
 import t from 'tap';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { baseDraft } from '../support/lab.ts';
@@ -30,9 +31,10 @@ t.test('it has room for the default limits, and time to drain', async (t) => {
   t.match(readFileSync(join(ROOT, 'deploy/kubernetes/base/deployment.yaml'), 'utf8'), 'memory: 1536Mi');
 });
 
-t.test('its page names no command that would read the configuration without its settings', async (t) => {
+t.test('its page names no command that would read the configuration without its settings, and no specifier that older systemds lack', async (t) => {
   const page = readFileSync(join(ROOT, 'deploy/systemd/README.md'), 'utf8');
   const commands = page.match(/npx eco-egress [^`]*--config[^`]*/g) ?? [];
+  t.notMatch(page, /=%d/, 'systemd 251 and later know it, and Ubuntu 22.04 has 249');
   t.equal(commands.length, 1);
   for (const command of commands) t.match(command, '--settings /etc/eco-egress/settings.env');
 });
@@ -46,6 +48,14 @@ t.test('it gives the process no more than it needs', async (t) => {
 t.test('a configuration that is not valid ends with the code that is not tried again', async (t) => {
   const { status } = spawnSync(join(ROOT, 'bin/eco-egress'), ['serve', '--config', '/not/there.yaml']);
   t.equal(String(status), one('RestartPreventExitStatus'));
+});
+
+t.test('a reload before the program listens for it: it is started again', async (t) => {
+  const program = spawn(join(ROOT, 'bin/eco-egress'), ['serve', '--config', '/not/there.yaml'], { stdio: 'ignore' });
+  program.kill('SIGHUP');
+  const [, signal] = (await once(program, 'exit')) as [code: number | null, signal: string | null];
+  // systemd.service(5): SIGHUP is a clean end, which on-failure leaves as it is.
+  t.equal(signal, one('RestartForceExitStatus'));
 });
 
 const noAnalyze = spawnSync('systemd-analyze', ['--version']).status === 0 ? false : 'needs systemd-analyze';

@@ -132,6 +132,28 @@ t.test('a wildcard has a ServiceEntry of its own, for it cannot be resolved', as
   t.match(spec('ServiceEntry', 'eco-external-wildcard'), { hosts: ['*.eco.example'], resolution: 'NONE', ports: [{ number: 443, name: 'tls', protocol: 'TLS' }] });
 });
 
+t.test('a wildcard is not steered where it would take a host below it to another of its ports', async (t) => {
+  // Istio takes the most specific route of a port: eco.example:8443 would go by the wildcard, and the proxy would dial its 443.
+  for (const [exact, above] of [['eco.example', '*.example'], ['x.example', '*.example'], ['*.eco.example', '*.example'], ['*.eco.example', '*.eco.example']] as const) {
+    for (const overlay of ['sidecar', 'sidecar-tunnel'] as const) {
+      const { notes, spec } = renderText(overlay, policyWith({ wide: `{ hosts: "${above}", ports: [8443, 80] }`, one: `{ hosts: ["${exact}"], ports: [443] }` }));
+      const mixed = notes.filter((note) => note.includes('takes another one for'));
+      t.strictSame(mixed, exact === above ? [] : [`wide: ${above}:8443 is not steered. Raw TLS does not say its port, and the proxy takes another one for ${exact}, which a mesh would steer along. List the names in place of the wildcard.`]);
+      if (exact !== above) t.strictSame(routesOf(spec('VirtualService', 'wide-through-egress')), ['http 80 -> 8080']);
+      const same = renderText(overlay, policyWith({ wide: `{ hosts: "${above}", ports: [8443] }`, one: `{ hosts: ["${exact}"], ports: [8444] , forms: [connect] }` }));
+      t.match(routesOf(same.spec('VirtualService', 'wide-through-egress'))[0], `tls 8443 ${above} -> 8443`, 'a port that only a tunnel takes is not in the way');
+    }
+  }
+});
+
+t.test('raw TLS is steered only where the policy listens for it', async (t) => {
+  const text = `${policyWith({ eco: '{ hosts: [eco.example, "*.eco.example"], ports: [443] }' })}listeners: { tls: off }\n`;
+  const { notes, problems, spec } = renderText('sidecar-tunnel', text);
+  t.strictSame(problems, []);
+  t.strictSame(routesOf(spec('VirtualService')), ['tls 443 eco.example -> 3128 eco-example-443']);
+  t.match(notes, ['eco: *.eco.example:443 is not steered. No listener of the policy takes sni on port 8443.']);
+});
+
 t.test('a port has one protocol in the whole mesh: another one is not steered, and a word', async (t) => {
   const text = policyWith({
     a: '{ hosts: [a.example, b.example], ports: [443, 9000] }',

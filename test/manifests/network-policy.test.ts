@@ -101,6 +101,17 @@ t.test('the proxy reaches a collector of traces that is pods, and no public addr
   t.notOk(out(policies, PUBLIC, 4318));
 });
 
+t.test('a collector and keys in the same pod: no NetworkPolicy is about them, so nothing is opened or noted for them', async (t) => {
+  for (const host of ['localhost', '127.0.0.1', '[::1]']) {
+    const text = policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }, `tracing: { endpoint: "http://${host}:4318/v1/traces" }\n`)
+      .replace('addresses: 10.8.0.0/14 }', `addresses: 10.8.0.0/14, tokens: [{ issuer: i, audience: a, subjects: "*", jwksUrl: "http://${host}:8001/keys" }] }`);
+    const { notes, spec } = renderText('base', text);
+    t.strictSame(notes, []);
+    t.equal((spec('NetworkPolicy') as NetworkPolicySpec).egress?.length, 2, 'resolvers and the partner');
+    for (const port of [4318, 8001]) t.notOk(out(proxyOf(text), PUBLIC, port), `${host} ${port}`);
+  }
+});
+
 for (const { what, text, open, closed } of WAYS) {
   t.test(`the proxy reaches ${what}`, async (t) => {
     const { objects } = renderText('base', text);

@@ -81,6 +81,7 @@ function* checkRoute(who: string, kind: 'tls' | 'http', { host, subset, port }: 
   }
   const rule = all<RuleSpec>('DestinationRule').find(({ spec }) => spec.host === host);
   if (rule?.spec.trafficPolicy?.tls?.mode !== 'DISABLE') yield `${who}: the mesh may speak mTLS to the proxy, which has no sidecar`;
+  if (service?.metadata.annotations?.['networking.istio.io/exportTo'] !== '*') yield `${who}: the mesh may hide ${host} from the clients`;
   // Envoy's own is an hour.
   const idle = Number(/^(\d+)s$/.exec(rule?.spec.trafficPolicy?.connectionPool?.http?.idleTimeout ?? '3600s')?.[1]);
   if (!(idle * 1000 < config.timeouts.keepAlive)) yield `${who}: the proxy closes idle connections before the mesh does`;

@@ -48,6 +48,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change('a Service without pods', 'sidecar', 'Service eco-egress', 'spec.selector', { app: 'eco-egress' }, /Service eco-egress selects no pods/),
   change('a target port that no container has', 'sidecar', 'Service eco-egress', 'spec.ports.0.targetPort', 'connect', /Service eco-egress has ports/),
   change('a Service that leads to the admin port', 'sidecar', 'Service eco-egress', 'spec.ports.1.targetPort', 'admin', /gives away the admin port/),
+  change('a Service that a mesh may keep to its namespace', 'sidecar', 'Service eco-egress', 'metadata.annotations', undefined, /may hide eco-egress\.eco-egress\.svc\.cluster\.local/),
   change('a CONNECT port that a sidecar takes for HTTP', 'sidecar-tunnel', 'Service eco-egress', 'spec.ports.0.name', 'http-proxy', /not named tcp-/),
   change('a load balancer for everybody', 'external', 'Service eco-egress-external', 'spec.loadBalancerSourceRanges', ['0.0.0.0/0'], /lets in others than the clients/),
   change('a load balancer without ranges', 'external', 'Service eco-egress-external', 'spec.loadBalancerSourceRanges', undefined, /lets in others than the clients/),
