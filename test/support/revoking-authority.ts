@@ -12,7 +12,7 @@ export interface RevokingAuthority {
   /** A client certificate with this URI. */
   issue(uri: string): Promise<IssuedCertificate>;
   /** The list that revokes these; `until` is when the next one was promised. */
-  list(revoked: readonly IssuedCertificate[], until?: Date): Promise<string>;
+  list(revoked: readonly Pick<IssuedCertificate, 'certPem'>[], until?: Date): Promise<string>;
   /** An authority below it. */
   subordinate(commonName: string): Promise<RevokingAuthority>;
 }
