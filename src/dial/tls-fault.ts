@@ -114,9 +114,9 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
  */
 function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttempt, code: string, cause: Error): Fault {
   let last = leaf;
-  for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) last = next;
+  for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) if (last.checkIssued(next)) last = next;
   const issuer = last.issuer.replaceAll('\n', ', ');
-  const sent = last === leaf ? 'its own certificate alone' : 'an incomplete chain';
+  const sent = leaf.issuerCertificate === undefined ? 'its own certificate alone' : 'an incomplete chain';
   const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
   return new Fault('tls-certificate', `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here (${code})`, {
     subject: where,

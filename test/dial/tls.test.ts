@@ -183,9 +183,11 @@ t.test('an upstream that omits its intermediate, and the ways to go on', async (
   const whole = await start(inner.certPem, issuing.certPem);
   const short = await start(inner.certPem);
   const alone = await start();
+  // As after a renewal by another authority.
+  const wrong = await start(issuing.certPem);
 
   (await shake(whole)).destroy();
-  for (const [port, sent, issuer] of [[alone, 'its own certificate alone', 'CN=Inner CA'], [short, 'an incomplete chain', 'CN=Issuing CA']] as const) {
+  for (const [port, sent, issuer] of [[alone, 'its own certificate alone', 'CN=Inner CA'], [short, 'an incomplete chain', 'CN=Issuing CA'], [wrong, 'an incomplete chain', 'CN=Inner CA']] as const) {
     const { code, message, remedy } = await refusal(port);
     t.equal(code, 'tls-certificate');
     t.match(message, `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`);
