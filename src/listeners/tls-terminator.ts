@@ -205,16 +205,17 @@ const REASONS: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'it has expired',
   CERT_NOT_YET_VALID: 'it is not valid yet',
   CERT_REVOKED: 'it has been revoked',
-  UNABLE_TO_GET_CRL: 'tlsServer.crlFile has no list of the authority that issued it',
+  UNABLE_TO_GET_CRL: 'tlsServer.crlFile has no list of its authority, or one for other certificates only',
   CRL_HAS_EXPIRED: 'the list of its authority in tlsServer.crlFile is out of date',
   CRL_NOT_YET_VALID: 'the list of its authority in tlsServer.crlFile is not valid yet',
+  CRL_SIGNATURE_FAILURE: 'the list of its authority in tlsServer.crlFile is signed with another key',
   INVALID_PURPOSE: 'it is not for clients (extended key usage)',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'none of the authorities in clientCaFile issued it',
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'none of the authorities in clientCaFile issued it',
   SELF_SIGNED_CERT_IN_CHAIN: 'none of the authorities in clientCaFile issued it',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
   // OpenSSL's reasons that have no name in Node.
-  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, or it has a critical extension that is not known',
+  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known',
 };
 
 const NO_CHAIN: readonly X509Certificate[] = [];
