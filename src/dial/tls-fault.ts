@@ -46,6 +46,7 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
     });
   }
   if (attempt.leaf !== undefined && NO_ISSUER.test(code)) return missingIssuer(attempt.leaf, attempt, code, error);
+  if (attempt.leaf !== undefined && code === 'CERT_HAS_EXPIRED' && isCurrent(attempt.leaf)) return expiredIssuer(attempt.leaf, attempt, error);
   if (CERTIFICATE_ERROR_CODE.test(code)) {
     return new Fault('tls-certificate', `${certificateFinding(code, error)} (${code})`, {
       subject: where,
@@ -91,6 +92,9 @@ export class HandshakeCut extends Fault {
   }
 }
 
+/** What is said of the upstream's certificate where not it has expired, but what is trusted here. */
+export const EXPIRED_AUTHORITY = 'the authority that is trusted here has expired';
+
 /** Alerts that end a handshake (RFC 8446 §6), by the names that OpenSSL's codes end in. */
 const ALERT_ERROR_CODE = /^ERR_SSL_(?:TLSV1|TLSV13|SSL\/TLS|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
 const ALERT_NUMBERS: Readonly<Record<string, number>> = {
@@ -123,6 +127,18 @@ function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttemp
     remedy: `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`,
     cause,
   });
+}
+
+const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
+
+/** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
+function expiredIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttempt, cause: Error): Fault {
+  let sent: X509Certificate | undefined = leaf;
+  while (sent !== undefined && isCurrent(sent)) sent = sent.issuerCertificate;
+  const [what, remedy] = sent === undefined || config.ca?.includes(sent.toString()) === true
+    ? [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`]
+    : [`the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`, 'It has to be replaced there; the upstream\'s own certificate is valid. If both are, check the clock here.'];
+  return new Fault('tls-certificate', `${what} (CERT_HAS_EXPIRED)`, { subject: where, remedy, cause });
 }
 
 /** Our words where Node's end in advice about starting Node. */
