@@ -9,7 +9,7 @@ import { type Path, quoteValue } from './finding.ts';
 import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
-import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
+import { day, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
@@ -54,11 +54,17 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   }
   let fit = true;
   lists.forEach((list, index) => {
+    const which = `List ${index + 1} of ${lists.length} in the file`;
     if (list === null) {
       fit = false;
-      complain(path, `List ${index + 1} of ${lists.length} in the file is damaged.`, 'Export the file again.');
+      complain(path, `${which} is damaged.`, 'Export the file again.');
+    } else if (list.delta) {
+      fit = false;
+      complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
+    } else if (now < list.from) {
+      warn('files', path, `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`, 'Check the clock here, or fetch the current list from the authority.');
     } else if (list.until !== null && list.until < now) {
-      warn('expired', path, `List ${index + 1} of ${lists.length} in the file is out of date since ${new Date(list.until).toISOString().slice(0, 10)}: every certificate of its authority is refused.`, 'Fetch the current list from the authority.');
+      warn('expired', path, `${which} is out of date since ${day(list.until)}: every certificate of its authority is refused.`, 'Fetch the current list from the authority.');
     }
   });
   // Faults of these were reported when they were read.

@@ -129,8 +129,9 @@ function subjectOf({ subject }: X509Certificate): string {
   return quoteValue((subject as string | undefined)?.replaceAll('\n', ', ') ?? '');
 }
 
-function day(date: Date): string {
-  return date.toISOString().slice(0, 10);
+/** For messages. @param date or ms since the epoch */
+export function day(date: Date | number): string {
+  return new Date(date).toISOString().slice(0, 10);
 }
 
 // Splits PEM text into its blocks (RFC 7468), and rebuilds the input for TLS

@@ -58,7 +58,7 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
       limit.clear();
       signal.removeEventListener('abort', onAbort);
       socket.off('readable', onReadable);
-      socket.off('end', onEnd);
+      socket.off('end', onClose);
       socket.off('close', onClose);
     };
     const fail = (failure: HandshakeFailure): void => {
@@ -91,9 +91,6 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
         remedy: 'Check the log of the parent, and that it speaks this protocol on this port.',
       });
     };
-    const onEnd = (): void => {
-      cut('closed the connection');
-    };
     const onClose = (): void => {
       cut('closed the connection');
     };
@@ -122,11 +119,11 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
 
     signal.addEventListener('abort', onAbort);
     socket.on('readable', onReadable);
-    socket.on('end', onEnd);
+    socket.on('end', onClose);
     socket.on('close', onClose);
     socket.on('error', onError);
     socket.write(handshake.opening);
     // Past events are not emitted again.
-    if (socket.destroyed || socket.readableEnded) cut('closed the connection');
+    if (socket.destroyed || socket.readableEnded) onClose();
   });
 }

@@ -34,45 +34,23 @@ export interface TlsAttempt {
  * certificate only after the handshake, with the first read
  */
 export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
-  const { where, name, config, keys } = attempt;
+  const { where, name, config, keys, leaf } = attempt;
   const code = errorCode(error);
   const named = code || error.message;
+  const fault = (kind: 'tls-certificate' | 'tls-failed', detail: string, remedy: string): Fault => new Fault(kind, detail, { subject: where, remedy, cause: error, ...alertOf(error) });
 
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return new Fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, {
-      subject: where,
-      remedy: `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`,
-      cause: error,
-    });
-  }
-  if (attempt.leaf !== undefined && NO_ISSUER.test(code)) return missingIssuer(attempt.leaf, attempt, code, error);
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`);
   if (CERTIFICATE_ERROR_CODE.test(code)) {
-    return new Fault('tls-certificate', `${certificateFinding(code, error)} (${code})`, {
-      subject: where,
-      remedy: certificateRemedy(code, config, keys),
-      cause: error,
-    });
+    const [finding, remedy] = (leaf === undefined ? null : explainChain(code, leaf, attempt)) ?? [certificateFinding(code, error), certificateRemedy(code, config, keys)];
+    return fault('tls-certificate', `${finding} (${code})`, remedy);
   }
-  if (NOT_TLS.test(code)) {
-    return new Fault('tls-failed', `what came back is not TLS (${named})`, {
-      subject: where,
-      remedy: 'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.',
-      cause: error,
-    });
-  }
+  if (NOT_TLS.test(code)) return fault('tls-failed', `what came back is not TLS (${named})`, 'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.');
   if (WANTS_CERTIFICATE.test(code)) {
-    return new Fault('tls-failed', `the upstream refused the handshake (${named})`, {
-      subject: where,
-      remedy:
-        config.cert === null
-          ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.`
-          : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`,
-      cause: error,
-      ...alertOf(error),
-    });
+    const remedy = config.cert === null ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.` : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`;
+    return fault('tls-failed', `the upstream refused the handshake (${named})`, remedy);
   }
   if (code === 'ECONNRESET' || code === 'EPIPE') return new HandshakeCut(where, error);
-  return new Fault('tls-failed', `the handshake failed (${named})`, { subject: where, remedy: WHAT_TLS, cause: error, ...alertOf(error) });
+  return fault('tls-failed', `the handshake failed (${named})`, WHAT_TLS);
 }
 
 /** The same for an error after the handshake: in TLS 1.3 the upstream checks our certificate only when its own side is done (RFC 8446 §4.4.2.4). */
@@ -91,6 +69,9 @@ export class HandshakeCut extends Fault {
   }
 }
 
+/** What is said of the upstream's certificate where not it has expired, but what is trusted here. */
+export const EXPIRED_AUTHORITY = 'the authority that is trusted here has expired';
+
 /** Alerts that end a handshake (RFC 8446 §6), by the names that OpenSSL's codes end in. */
 const ALERT_ERROR_CODE = /^ERR_SSL_(?:TLSV1|TLSV13|SSL\/TLS|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
 const ALERT_NUMBERS: Readonly<Record<string, number>> = {
@@ -107,22 +88,36 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
   return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 
+type Explanation = readonly [finding: string, remedy: string];
+
+/** What the chain that was sent says besides; null: nothing. */
+function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): Explanation | null {
+  if (NO_ISSUER.test(code)) return missingIssuer(leaf, attempt);
+  return code === 'CERT_HAS_EXPIRED' && isCurrent(leaf) ? expiredIssuer(leaf, attempt) : null;
+}
+
 /**
  * The missing certificate is unknown, so there are two explanations: it is an
  * intermediate that the server should send, or an authority that should be
  * trusted here.
  */
-function missingIssuer(leaf: X509Certificate, { where, config, keys }: TlsAttempt, code: string, cause: Error): Fault {
+function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Explanation {
   let last = leaf;
-  for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) last = next;
+  for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) if (last.checkIssued(next)) last = next;
   const issuer = last.issuer.replaceAll('\n', ', ');
-  const sent = last === leaf ? 'its own certificate alone' : 'an incomplete chain';
+  const sent = leaf.issuerCertificate === undefined ? 'its own certificate alone' : 'an incomplete chain';
   const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
-  return new Fault('tls-certificate', `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here (${code})`, {
-    subject: where,
-    remedy: `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`,
-    cause,
-  });
+  return [`the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`, `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`];
+}
+
+const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
+
+/** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
+function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Explanation {
+  let sent: X509Certificate | undefined = leaf;
+  while (sent !== undefined && isCurrent(sent)) sent = sent.issuerCertificate;
+  if (sent === undefined || config.ca?.includes(sent.toString()) === true) return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];
+  return [`the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`, "It has to be replaced there; the upstream's own certificate is valid. If both are, check the clock here."];
 }
 
 /** Our words where Node's end in advice about starting Node. */

@@ -3,8 +3,7 @@
  * `URI:uri`, `IP:address`, `email:address`. Ambiguous names are left out: a
  * missing name can only lead to a denial.
  */
-import { X509Certificate } from 'node:crypto';
-import type { PeerCertificate } from 'node:tls';
+import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { classifyAddress } from '../policy/address-class.ts';
 import { parseHost } from '../targets/host.ts';
@@ -25,9 +24,8 @@ const LONGEST_URI = 2_048;
 const LOCAL_PART = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+$/;
 
 /** @param certificate verified by the TLS layer; it is only parsed here */
-export function sansOf(certificate: PeerCertificate | X509Certificate): string[] {
-  const text = certificate instanceof X509Certificate ? certificate.subjectAltName : certificate.subjectaltname;
-  return readAltNames(text ?? '');
+export function sansOf({ subjectAltName }: X509Certificate): string[] {
+  return readAltNames(subjectAltName ?? '');
 }
 
 /** @param text Node's rendering of the extension; malformed text yields nothing */

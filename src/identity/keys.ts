@@ -128,13 +128,8 @@ export function createKeySet(options: KeySetOptions): KeySet {
   };
 }
 
-/** Without entries that are not keys: they match no token either. */
+/** The ids of the keys themselves, as `findIn` computes them: numbers are also published with leading zeros, or with padding. Entries that are not keys match no token either. */
 async function idsOf(keys: readonly JWK[]): Promise<ReadonlySet<string>> {
-  const ids = await Promise.all(keys.map((key) => publishedId(key).catch(() => null)));
-  return new Set(ids.filter((id) => id !== null));
-}
-
-/** The id of the key itself, as `findIn` computes it: numbers are also published with leading zeros, or with padding. */
-async function publishedId(key: JWK): Promise<string> {
-  return calculateJwkThumbprint(createPublicKey({ key, format: 'jwk' }).export({ format: 'jwk' }));
+  const ids = await Promise.allSettled(keys.map(async (key) => calculateJwkThumbprint(createPublicKey({ key, format: 'jwk' }).export({ format: 'jwk' }))));
+  return new Set(ids.flatMap((id) => (id.status === 'fulfilled' ? id.value : [])));
 }

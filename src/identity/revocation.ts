@@ -9,8 +9,12 @@
 export interface RevocationList {
   /** Name of the authority, in the form in which names are compared. */
   readonly issuer: string;
+  /** When it becomes valid, ms since the epoch. */
+  readonly from: number;
   /** When the next list is due, ms since the epoch; null: not given. */
   readonly until: number | null;
+  /** Only the changes since another list (RFC 5280 §5.2.4), which OpenSSL does not use. */
+  readonly delta: boolean;
   /** Serial numbers, their DER in hexadecimal. */
   readonly revoked: ReadonlySet<string>;
 }
@@ -39,6 +43,8 @@ const LAST_CHARACTER = 0x10ffff;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
+/** Its object identifier (RFC 5280 §5.2.4), in DER. */
+const DELTA_INDICATOR = Buffer.from('0603551d1b', 'hex');
 const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
 
 /** Every list in a PEM text, in order; null for one that cannot be parsed. */
@@ -73,8 +79,9 @@ export function authorityNameOf({ raw }: { readonly raw: Buffer }): string | nul
 function readList(der: Buffer): RevocationList | null {
   const fields = signedParts(der);
   if (fields === null) return null;
-  const [, issuer, from, ...more] = fields[0]?.tag === INTEGER ? fields.slice(1) : fields;
-  if (issuer?.tag !== SEQUENCE || from === undefined || readTime(der, from) === null) return null;
+  const [, issuer, begin, ...more] = fields[0]?.tag === INTEGER ? fields.slice(1) : fields;
+  const from = begin === undefined ? null : readTime(der, begin);
+  if (issuer?.tag !== SEQUENCE || from === null) return null;
   const until = more[0] === undefined ? null : readTime(der, more[0]);
   const [entries] = until === null ? more : more.slice(1);
   const revoked = new Set<string>();
@@ -85,7 +92,9 @@ function readList(der: Buffer): RevocationList | null {
     if (serial?.tag !== INTEGER) return null;
     revoked.add(numberOf(der, serial));
   }
-  return { issuer: distinguishedName(der, issuer), until, revoked };
+  const extensions = fields.at(-1);
+  const delta = extensions?.tag === EXPLICIT_0 && der.subarray(extensions.from, extensions.to).includes(DELTA_INDICATOR);
+  return { issuer: distinguishedName(der, issuer), from, until, delta, revoked };
 }
 
 /** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. Only the version, before them, is optional. */

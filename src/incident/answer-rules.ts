@@ -1,4 +1,5 @@
 /** The rules about what partners answer: their TLS and their application. Each first checks whether a cause on our side explains the same. Pure. */
+import { EXPIRED_AUTHORITY } from '../dial/tls-fault.ts';
 import type { DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, RouteTry, TlsTry } from './evidence.ts';
 import { type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, isDateFault, type NamelessFinding, linesOfHttp, linesOfTls, linesOfTry, outcomeOfTry, RECENT_MS, type Symptom, utc } from './finding.ts';
 import { eachDirect, finding } from './partner-rules.ts';
@@ -53,7 +54,10 @@ function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loaded
   const certificate = tls?.certificate ?? null;
   const parent: Alternative[] = via.length === 0 ? [] : [{ part: 'parent', why: 'a parent that inspects TLS shows a certificate of its own' }];
   if (isDateFault(detail)) {
-    return { part: 'partner-tls', why: `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`, alternatives: [...parent, ...(clockCompared ? [] : [{ part: 'proxy' as const, why: 'the clock of this host may be off: no other one was seen to compare it with' }])], next: ['Have the partner renew its certificate.'] };
+    const ours = detail.startsWith(EXPIRED_AUTHORITY);
+    const dates = certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`;
+    const why = detail.startsWith('the ') ? detail : `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${dates}`;
+    return { part: ours ? 'proxy' : 'partner-tls', why, alternatives: [...parent, ...(clockCompared ? [] : [{ part: 'proxy' as const, why: 'the clock of this host may be off: no other one was seen to compare it with' }])], next: [ours ? 'Put the renewed certificate of the authority into tls.caFile of the destination.' : 'Have the partner renew this certificate.'] };
   }
   if (detail.includes('is not for ')) {
     return { part: 'partner-tls', why: `the certificate that is shown is for another name (${certificate?.names ?? '-'})`, alternatives: [...parent, { part: 'resolver', why: 'the name may lead to a server of somebody else' }], next: ['Have the partner install the right certificate; check that its addresses are still its own.'] };

@@ -3,7 +3,7 @@
  * does not listen: it is passed connections, whose ClientHello may have been
  * read and put back, and returns the decrypted streams.
  */
-import type { X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createSecureContext, createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
@@ -29,6 +29,7 @@ export class TlsTerminator {
   readonly #config: TlsServerConfig;
   readonly #server: Server;
   readonly #lists: readonly RevocationList[];
+  readonly #authorities: readonly X509Certificate[];
   /** By connection: Node's events give only the inner socket. */
   readonly #pending = new Map<string, { readonly finish: () => void; readonly handshake: ServerHandshake }>();
 
@@ -36,6 +37,7 @@ export class TlsTerminator {
   constructor(config: TlsServerConfig) {
     this.#config = config;
     this.names = new Set(config.names);
+    this.#authorities = config.clientCa === null ? [] : authoritiesIn(config.clientCa).map((pem) => new X509Certificate(pem));
     this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
     const options = serverOptions(config);
     // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI.
@@ -72,7 +74,7 @@ export class TlsTerminator {
     if (clientCertificate === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null };
-    if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate), fault: null };
+    if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate, this.#authorities), fault: null };
     // Typed as an Error, but it is only the code.
     const code = String(socket.authorizationError);
     return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
@@ -192,7 +194,7 @@ function nameFor({ code, kind }: Fault): Alert | null {
 export interface ClientCertificate {
   /** Names in a verified certificate. */
   readonly sans: readonly string[];
-  /** That certificate and its issuers, as far as they are known; empty: there is none. */
+  /** That certificate and its issuers; empty: there is none. */
   readonly chain: readonly X509Certificate[];
   /** Why no request on this connection can be served; null when they can. */
   readonly fault: Fault | null;
@@ -203,33 +205,38 @@ const REASONS: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'it has expired',
   CERT_NOT_YET_VALID: 'it is not valid yet',
   CERT_REVOKED: 'it has been revoked',
-  UNABLE_TO_GET_CRL: 'tlsServer.crlFile has no list of the authority that issued it',
+  UNABLE_TO_GET_CRL: 'tlsServer.crlFile has no list of its authority, or one for other certificates only',
   CRL_HAS_EXPIRED: 'the list of its authority in tlsServer.crlFile is out of date',
   CRL_NOT_YET_VALID: 'the list of its authority in tlsServer.crlFile is not valid yet',
+  CRL_SIGNATURE_FAILURE: 'the list of its authority in tlsServer.crlFile is signed with another key',
   INVALID_PURPOSE: 'it is not for clients (extended key usage)',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'none of the authorities in clientCaFile issued it',
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'none of the authorities in clientCaFile issued it',
   SELF_SIGNED_CERT_IN_CHAIN: 'none of the authorities in clientCaFile issued it',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
   // OpenSSL's reasons that have no name in Node.
-  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, or it has a critical extension that is not known',
+  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known',
 };
 
 const NO_CHAIN: readonly X509Certificate[] = [];
-/** Longer chains exist by mistake only. */
-const LONGEST_CHAIN = 10;
 
 /** When the first certificate of a chain expires, ms since the epoch. */
 export function expiryOf(chain: readonly X509Certificate[]): number {
   return Math.min(...chain.map(({ validToDate }) => validToDate.getTime()));
 }
 
-function chainOf(certificate: X509Certificate): readonly X509Certificate[] {
+/**
+ * The certificate and all that issued it: OpenSSL has verified one chain of
+ * these, and does not say which. It also accepts one beside which the client
+ * has sent others that have expired, or have nothing to do with it, and one
+ * whose issuer the client has not sent.
+ */
+function chainOf(certificate: X509Certificate, authorities: readonly X509Certificate[]): readonly X509Certificate[] {
+  const others = new Set(authorities);
+  for (let next = certificate.issuerCertificate; next !== undefined; next = next.issuerCertificate) others.add(next);
   const chain = [certificate];
-  for (let next = certificate.issuerCertificate; next !== undefined && chain.length < LONGEST_CHAIN; next = next.issuerCertificate) {
-    // A root is its own issuer.
-    if (chain.at(-1)?.fingerprint256 === next.fingerprint256) break;
-    chain.push(next);
+  for (const issued of chain) {
+    for (const other of others) if (issued.checkIssued(other) && Date.now() < other.validToDate.getTime() && others.delete(other)) chain.push(other);
   }
   return chain;
 }

@@ -1,6 +1,9 @@
 /** TLS towards clients: its keys belong together, its files are read and held to what a handshake needs. */
 import t from 'tap';
 import { generateKeyPairSync, X509Certificate } from 'node:crypto';
+// @peculiar/x509 needs this polyfill loaded before it.
+import 'reflect-metadata';
+import { Extension } from '@peculiar/x509';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
@@ -35,6 +38,8 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/two.crl': `${await below.list([])}${await revoking.list([])}`,
   '/etc/eco/der.crl': '0\u0082\u0001',
   '/etc/eco/late.crl': await revoking.list([], new Date(0)),
+  '/etc/eco/early.crl': await revoking.list([], new Date(4e12), { thisUpdate: new Date(3e12) }),
+  '/etc/eco/delta.crl': `${await revoking.list([])}${await revoking.list([], undefined, { extensions: [new Extension('2.5.29.27', true, Buffer.from('020101', 'hex'))] })}`,
   '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
 
@@ -96,6 +101,7 @@ t.test('each thing that is wrong is told at its key', async (t) => {
     [`{ ${WHOLE}, clientCaFile: tls.key, clientCertificate: request }`, [{ path: 'tlsServer.clientCaFile', problem: /holds no certificate/ }]],
     [`{ ${WHOLE}, crlFile: revoked.crl }`, [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: tls.crt, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /holds no list of revoked certificates/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: delta.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 2 of 2 in the file has only the changes since another list/ }]],
     [`{ ${WHOLE}, clientCaFile: both.pem, crlFile: revoked.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: below.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: two.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
@@ -116,6 +122,7 @@ t.test('what is probably not meant is warned about', async (t) => {
     [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired on 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is out of date since 1970-01-01/],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: early.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is valid only from 2065-01-24/],
     [`{ ${WHOLE} }`, 'listeners: { tls: off }\n', 'tlsServer', /There is no TLS listener/],
     [`{ ${WHOLE} }`, 'listeners: { tls: [{ address: "0.0.0.0:1", forms: sni }] }\n', 'tlsServer', /No TLS listener takes anything but sni/],
   ];

@@ -3,14 +3,14 @@
  * Longer than 300 lines: one authority and one server stand behind all of these tests.
  */
 import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
+import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as netConnect, createServer as createTcpServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import tls, { createServer, getCACertificates, setDefaultCACertificates } from 'node:tls';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import { Worker } from 'node:worker_threads';
-import { Extension, PemConverter, X509CertificateGenerator } from '@peculiar/x509';
+import { BasicConstraintsExtension, Extension, PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
@@ -183,9 +183,11 @@ t.test('an upstream that omits its intermediate, and the ways to go on', async (
   const whole = await start(inner.certPem, issuing.certPem);
   const short = await start(inner.certPem);
   const alone = await start();
+  // As after a renewal by another authority.
+  const wrong = await start(issuing.certPem);
 
   (await shake(whole)).destroy();
-  for (const [port, sent, issuer] of [[alone, 'its own certificate alone', 'CN=Inner CA'], [short, 'an incomplete chain', 'CN=Issuing CA']] as const) {
+  for (const [port, sent, issuer] of [[alone, 'its own certificate alone', 'CN=Inner CA'], [short, 'an incomplete chain', 'CN=Issuing CA'], [wrong, 'an incomplete chain', 'CN=Inner CA']] as const) {
     const { code, message, remedy } = await refusal(port);
     t.equal(code, 'tls-certificate');
     t.match(message, `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`);
@@ -200,6 +202,24 @@ t.test('an upstream that omits its intermediate, and the ways to go on', async (
   const cousin = await authority.issueAuthority('Cousin CA');
   for (const port of [whole, short, alone]) t.equal((await refusal(port, { config: { ...trusting, ca: cousin.certPem } })).code, 'tls-certificate');
   t.equal((await refusal(short, { config: { ...trusting, ca: leaf.certPem.replace('BEGIN', 'END') } })).code, 'tls-certificate', 'no authority at all');
+});
+
+t.test('not its own certificate has expired, but one that vouches for it', async (t) => {
+  const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const generate = (): Promise<webcrypto.CryptoKeyPair> => webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
+  const [root, old, own] = [await generate(), await generate(), await generate()];
+  const make = async (name: string, { publicKey }: webcrypto.CryptoKeyPair, issuer: string, { privateKey: signingKey }: webcrypto.CryptoKeyPair, notAfter = new Date(Date.now() + 1e9)): Promise<string> =>
+    (await X509CertificateGenerator.create({ subject: `CN=${name}`, publicKey, issuer: `CN=${issuer}`, signingKey, signingAlgorithm, notBefore: new Date(0), notAfter, extensions: name === 'eco.test' ? [new SubjectAlternativeNameExtension([{ type: 'dns', value: name }])] : [new BasicConstraintsExtension(true)] })).toString('pem') + '\n';
+  const [leaf, crossed, ended, trusted] = [await make('eco.test', own, 'old', old), await make('old', old, 'root', root, new Date(1)), await make('old', old, 'old', old, new Date(1)), await make('root', root, 'root', root)];
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', own.privateKey), 'PRIVATE KEY');
+  for (const [cert, ca, says, remedy] of [
+    [leaf + crossed, trusted, 'the certificate of CN=old, which the upstream sends with its own, has expired', 'replaced there'],
+    [leaf, ended, 'the authority that is trusted here has expired', "into the destination's tls.caFile"],
+    [leaf + ended, ended, 'the authority that is trusted here has expired', "into the destination's tls.caFile"],
+  ] as const) {
+    const { code, message, remedy: said } = await refusal(await startServer(t, { cert, key }), { config: { ...trusting, ca: new X509Certificate(ca).toString() } });
+    t.match({ code, message, said }, { code: 'tls-certificate', message: `${says} (CERT_HAS_EXPIRED)`, said: remedy });
+  }
 });
 
 t.test('verification cannot be switched off from outside', async (t) => {

@@ -3,7 +3,6 @@ import 'reflect-metadata';
 import t from 'tap';
 import assert from 'node:assert/strict';
 import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
-import type { PeerCertificate } from 'node:tls';
 import { type GeneralName, type JsonGeneralNames, SubjectAlternativeNameExtension, X509CertificateGenerator } from '@peculiar/x509';
 import fc from 'fast-check';
 import { readAltNames, sanOf, sansOf } from '../../src/identity/certificate.ts';
@@ -38,13 +37,11 @@ t.test('the four kinds', async (t) => {
     'IP:2001:db8::1',
     'email:ops@telus.example',
   ]);
-  t.strictSame(sansOf({ subjectaltname: certificate.subjectAltName } as PeerCertificate), sansOf(certificate));
 });
 
 t.test('no names, whatever the subject says', async (t) => {
   const certificate = await X509CertificateGenerator.createSelfSigned({ serialNumber: '01', name: 'CN=admin.example', keys, signingAlgorithm: ALGORITHM });
   t.strictSame(sansOf(new X509Certificate(Buffer.from(certificate.rawData))), []);
-  t.strictSame(sansOf({} as PeerCertificate), []);
 });
 
 t.test('a name within a name stays within it', async (t) => {

@@ -108,6 +108,7 @@ t.test('a client certificate says who asks', async (t) => {
   const table: [what: string, options: ConnectionOptions, inBoth: string | null, whenRequested: string | null, detail?: RegExp][] = [
     ['the right one', shown(pods), null, null],
     ['the right one, TLS 1.2', { ...shown(pods), maxVersion: 'TLSv1.2' }, null, null],
+    ['the right one, and others that did not issue it', { ...shown(pods), cert: `${pods.certPem}${expired.certPem}${foreign.certPem}` }, null, null],
     ['of another name', shown(others), 'client-not-allowed', null, /ns\/dynatrace-sit-2\/sa\/default|dynatrace-sit-2\.pods/],
     ['none', {}, 'client-certificate', 'client-not-allowed', /showed no certificate/],
     ['expired', shown(expired), 'client-certificate', null, /it has expired/],
@@ -126,7 +127,7 @@ t.test('a client certificate says who asks', async (t) => {
       t.match(line, { code: code ?? 'ok', client: code === null ? 'by-certificate' : '-', method: 'GET' }, `${mode}, ${what}: the line`);
       if (detail !== undefined && code === inBoth) t.match(line['detail'], detail, `${mode}, ${what}: the detail`);
     }
-    t.equal(lab.upstream.requests.length, 2, 'only the right ones reached the partner');
+    t.equal(lab.upstream.requests.length, 3, 'only the right ones reached the partner');
   }
 });
 
@@ -136,7 +137,7 @@ t.test('a client certificate that OpenSSL refuses for a reason without a name in
   const cert = own.toString('pem');
   const lab = await certificateLab(t, 'require', { files: { '/lab/ca.pem': cert } });
   t.equal((await ask(t, lab, { cert, key: PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY') })).status, 403);
-  t.match(await lab.logged((line) => line.code === 'client-certificate'), { detail: /is not accepted: OpenSSL refuses it: its key may be too short, or it has a critical extension that is not known/ });
+  t.match(await lab.logged((line) => line.code === 'client-certificate'), { detail: /is not accepted: OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known/ });
 });
 
 t.test('only suites with forward secrecy and authenticated encryption (RFC 9325)', async (t) => {
@@ -208,6 +209,14 @@ t.test('an authority that another one issued is trusted by itself, and with list
   const files = { '/lab/clients.crt': `${below.certPem}\n${root.certPem}`, '/lab/revoked.crl': `${await below.list([])}${await root.list([])}` };
   const both = await startTlsLab(t, { files, tlsServer: { clientCaFile: 'clients.crt', crlFile: 'revoked.crl', clientCertificate: 'request' }, configure });
   t.match(await ask(t, both, client), { status: 200 });
+
+  const tunnel = wireOf(await openOwn(t, both, client));
+  tunnel.send(`CONNECT ${ECO}:${both.upstream.httpsPort} HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+  await tunnel.until('200');
+  both.files['/lab/revoked.crl'] = `${await below.list([])}${await root.list([below])}`;
+  t.match(await both.reload(configure), { result: 'applied', tunnelsCut: 1 }, 'an authority that the client does not send has been revoked');
+  await tunnel.ended;
+  t.match(await ask(t, both, client), { status: 403 });
 });
 
 t.test('where none is asked for, none counts', async (t) => {

@@ -1,7 +1,7 @@
 /** An authority that takes client certificates back, and signs the list of those (CRL). */
 import 'reflect-metadata';
 import { webcrypto, X509Certificate } from 'node:crypto';
-import { BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, Name, PemConverter, SubjectAlternativeNameExtension, type X509Certificate as Certificate, X509CertificateGenerator, X509CrlGenerator } from '@peculiar/x509';
+import { BasicConstraintsExtension, ExtendedKeyUsage, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, Name, PemConverter, SubjectAlternativeNameExtension, type X509Certificate as Certificate, X509CertificateGenerator, type X509CrlCreateParams, X509CrlGenerator } from '@peculiar/x509';
 import type { IssuedCertificate } from '../../src/demo/authority.ts';
 
 const SIGNING = { name: 'ECDSA', hash: 'SHA-256' } as const;
@@ -12,7 +12,7 @@ export interface RevokingAuthority {
   /** A client certificate with this URI. */
   issue(uri: string): Promise<IssuedCertificate>;
   /** The list that revokes these; `until` is when the next one was promised. */
-  list(revoked: readonly IssuedCertificate[], until?: Date): Promise<string>;
+  list(revoked: readonly Pick<IssuedCertificate, 'certPem'>[], until?: Date, more?: Partial<X509CrlCreateParams>): Promise<string>;
   /** An authority below it. */
   subordinate(commonName: string): Promise<RevokingAuthority>;
 }
@@ -49,9 +49,9 @@ function authorityOf(own: Certificate, keys: webcrypto.CryptoKeyPair): RevokingA
       });
       return { certPem: certificate.toString('pem'), keyPem: PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', privateKey), 'PRIVATE KEY') };
     },
-    list: async (revoked, until = new Date(Date.now() + 24 * HOUR)) => {
+    list: async (revoked, until = new Date(Date.now() + 24 * HOUR), more = {}) => {
       const entries = revoked.map(({ certPem }) => ({ serialNumber: new X509Certificate(certPem).serialNumber }));
-      const list = await X509CrlGenerator.create({ thisUpdate: new Date(Date.now() - HOUR), nextUpdate: until, entries, ...signed });
+      const list = await X509CrlGenerator.create({ thisUpdate: new Date(Date.now() - HOUR), nextUpdate: until, entries, ...signed, ...more });
       return `${PemConverter.encode(list.rawData, 'X509 CRL')}\n`;
     },
     subordinate: async (commonName) => {
