@@ -155,7 +155,8 @@ function checkClaims(draft: Draft, complain: Complain): void {
           'Keep each host and port in one destination; rules can name it for several clients.',
         );
       }
-      others.push({ owner: name, ports: own });
+      // A second claim counts for nothing: of thousands, each pair would be a fault.
+      if (others.every(({ ports: theirs }) => sharedPorts(theirs, own).length === 0)) others.push({ owner: name, ports: own });
       claims.set(host, others);
     });
   }
@@ -169,20 +170,11 @@ function checkUpgrades({ destinations }: Draft, complain: Complain): void {
 }
 
 function checkGateways(draft: Draft, complain: Complain): void {
-  const prefixes: { name: string; prefix: string }[] = [];
+  checkPrefixes(draft, complain);
   for (const [name, { gateway, hosts, ports, forms }] of draft.destinations) {
     if (gateway === undefined) continue;
     const path = ['destinations', name, 'gateway'];
-    const { prefix, url } = gateway;
-
-    for (const other of prefixes) {
-      if (!`${prefix}/`.startsWith(`${other.prefix}/`) && !`${other.prefix}/`.startsWith(`${prefix}/`)) continue;
-      const how = other.prefix === prefix ? 'is the prefix of' : 'and the prefix of';
-      const nested = other.prefix === prefix ? 'already' : `(${other.prefix}) overlap`;
-      complain([...path, 'prefix'], `${prefix} ${how} destination ${other.name} ${nested}.`, 'Give the destinations prefixes that do not contain each other, like /eco and /billing.');
-    }
-    prefixes.push({ name, prefix });
-
+    const { url } = gateway;
     if (isWhole(hosts) && !hostMatches(url.host, hosts)) {
       complain([...path, 'url'], `Its host ${quoteValue(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
     }
@@ -192,6 +184,21 @@ function checkGateways(draft: Draft, complain: Complain): void {
     if (isWhole(forms) && !forms.includes('gateway')) {
       complain(['destinations', name, 'forms'], `${name} has a gateway, but its forms leave gateway out.`, 'Add gateway to forms, or take the gateway key out.');
     }
+  }
+}
+
+/** In order, a prefix comes right before those inside it. */
+function checkPrefixes({ destinations }: Draft, complain: Complain): void {
+  const entries = [...destinations].flatMap(([name, { gateway }], place) => (gateway === undefined ? [] : [{ name, place, prefix: gateway.prefix, start: `${gateway.prefix}/` }]));
+  let outer: (typeof entries)[number] | undefined;
+  for (const entry of entries.toSorted((one, other) => Number(one.start > other.start) - Number(one.start < other.start))) {
+    if (outer === undefined || !entry.start.startsWith(outer.start)) {
+      outer = entry;
+      continue;
+    }
+    const [first, second] = outer.place < entry.place ? [outer, entry] : [entry, outer];
+    const how = first.prefix === second.prefix ? `is the prefix of destination ${first.name} already` : `and the prefix of destination ${first.name} (${first.prefix}) overlap`;
+    complain(['destinations', second.name, 'gateway', 'prefix'], `${second.prefix} ${how}.`, 'Give the destinations prefixes that do not contain each other, like /eco and /billing.');
   }
 }
 

@@ -2,7 +2,7 @@
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { parseIp } from '../targets/ip-address.ts';
-import { formatAuthority, parseAuthority, parseConfigHost, parseHostPattern } from '../targets/host.ts';
+import { formatAuthority, parseAuthority, parseConfigHost, parseHost, parseHostPattern } from '../targets/host.ts';
 import type { ListenAddress, ParentConfig, ProbeConfig } from './config.ts';
 import { quoteValue, showValue } from './finding.ts';
 import { type Read, invalidValue } from './read-scalar.ts';
@@ -87,6 +87,8 @@ function adviseHost(text: string): string {
   if (port !== null) return `Write the host alone: ${quoteValue(port[1] ?? '')}. Ports go under ports.`;
   if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0) return 'A host is one name or address. Ranges go under addresses: they limit what the names may resolve to.';
   if (text === '*' || text === '*.') return 'There is no pattern for all hosts. Name them, or write *.telus.internal for the names below telus.internal.';
+  const address = parseHost(text);
+  if (address !== null) return `As part of a URL it would be the address ${address}: write that, or the one that is meant.`;
   if (text.startsWith('.')) return `Write ${quoteValue(`*${text}`)} for the names below it.`;
   if (text.includes('*')) return 'A * is allowed only at the start, with a dot after it: *.telus.internal.';
   return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';

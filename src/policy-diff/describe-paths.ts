@@ -43,15 +43,17 @@ function describeVectors(cut: PathCut, kind: 'plain' | 'slashed', wanted: readon
 
 /** Drops redundant elements of a vector, as long as none of the others fits; `-` where it is redundant. */
 function widen(vector: string, others: readonly string[]): string {
-  let cube = vector;
+  const cube = Array.from(vector);
+  /** For each of the others, where it does not fit. */
+  const gaps = others.map((other) => new Set(cube.flatMap((value, at) => (value === other[at] ? [] : [at]))));
   for (const value of ['0', '1']) {
     for (let at = 0; at < cube.length; at += 1) {
-      if (cube[at] !== value) continue;
-      const wider = `${cube.slice(0, at)}-${cube.slice(at + 1)}`;
-      if (!others.some((other) => fits(wider, other))) cube = wider;
+      if (cube[at] !== value || gaps.some((places) => places.size === 1 && places.has(at))) continue;
+      cube[at] = '-';
+      for (const places of gaps) places.delete(at);
     }
   }
-  return cube;
+  return cube.join('');
 }
 
 function fits(cube: string, vector: string): boolean {

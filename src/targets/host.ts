@@ -85,15 +85,16 @@ export function parseHost(text: string): string | null {
 
 /**
  * As parseHost, for hosts written by people in a configuration file: Unicode
- * names become A-labels (UTS 46), and an IPv6 address needs no brackets.
+ * names become A-labels (UTS 46), an IPv6 address needs no brackets, and an
+ * IPv4 address is four decimals: few would know that `010.0.0.1` is 8.0.0.1.
  */
 export function parseConfigHost(text: string): string | null {
   if (isIPv6(text)) return parseBracketed(`[${text}]`);
   // Its A-labels would be longer still, and computing them takes quadratic time.
   if (text.length > LONGEST_HOST + 1) return null;
-  if (!/[^\0-\x7f]/.test(text)) return parseHost(text);
   // domainToASCII would decode percent-escapes and stop at URL delimiters; neither is valid in a name.
-  return /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));
+  const host = !/[^\0-\x7f]/.test(text) ? parseHost(text) : /[\0-\x20%/\\?#@:[\]\x7f]/.test(text) ? null : parseHost(domainToASCII(text));
+  return host !== null && isIPv4(host) && host !== text.replace(/\.$/, '') ? null : host;
 }
 
 /**

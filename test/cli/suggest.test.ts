@@ -1,6 +1,6 @@
 /** `suggest` as a command: from logs, from standard input and from a running proxy; the patch, and writing it. */
 import t, { type Test } from 'tap';
-import { chmodSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { runSuggest, type SuggestOptions } from '../../src/cli/suggest.ts';
@@ -57,9 +57,12 @@ t.test('a change that permits the requests of two clients is one', async (t) => 
   t.match(out, /^2 denials from .*: 1 change proposed\.\n[^]*A change above permits it\./);
 });
 
-t.test('written, with its mode, through a symlink; then everything passes', async (t) => {
+t.test('written, with its mode and owner, through a symlink; then everything passes', async (t) => {
   const directory = t.testdir({ 'real.yaml': CONFIG, 'access.log': LOG });
-  chmodSync(join(directory, 'real.yaml'), 0o640);
+  // A mode that umask would narrow; only root can give a file away.
+  chmodSync(join(directory, 'real.yaml'), 0o664);
+  if (process.getuid?.() === 0) chownSync(join(directory, 'real.yaml'), 1000, 1001);
+  const owned = statSync(join(directory, 'real.yaml'));
   symlinkSync('real.yaml', join(directory, 'egress.yaml'));
   const file = join(directory, 'egress.yaml');
   const run = async (): Promise<string> => {
@@ -68,7 +71,7 @@ t.test('written, with its mode, through a symlink; then everything passes', asyn
     return io.out() + io.err();
   };
   t.match(await run(), /egress\.yaml is written\.\n$/);
-  t.equal(statSync(join(directory, 'real.yaml')).mode & 0o777, 0o640);
+  t.match(statSync(join(directory, 'real.yaml')), { mode: owned.mode, uid: owned.uid, gid: owned.gid });
   const loaded = loadConfig({ file, env: {}, policyOnly: true });
   if (!loaded.ok) throw new Error('the file is faulty');
   for (const [host, port] of [['new.example', 443], ['eco.example', 8443]] as const) t.equal(decide(compilePolicy(loaded.config), makeAsk({ host, port })).verdict, 'allow', host);

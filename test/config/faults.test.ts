@@ -135,6 +135,14 @@ t.test('one fault, one complaint at its place', async (t) => {
   }
 });
 
+t.test('thousands of destinations with one host, or one prefix: a fault for each, and not for each pair', (t) => {
+  const many = Array.from({ length: 2_000 }, (_, index) => `  d-${index}: { hosts: x.example, ports: 443, gateway: { prefix: "/eco${index === 0 ? '' : '/sub'}", url: "https://x.example" } }\n`).join('');
+  const faults = faultsOf(`version: 1\ndestinations:\n${many}`);
+  t.equal(faults.length, 2 * 1_999);
+  t.match(faults.slice(-2), [/^2002:\d+ destinations\.d-1999\.hosts: .* belongs to destination d-0 already/, /^2002:\d+ destinations\.d-1999\.gateway\.prefix: \/eco\/sub and the prefix of destination d-0 \(\/eco\) overlap/]);
+  t.end();
+});
+
 t.test('neighbours that are no fault', async (t) => {
   const table: [what: string, text: string][] = [
     ['port 0 twice', `${MINIMAL}listeners: { http: ["0.0.0.0:0", "0.0.0.0:0"], admin: "0.0.0.0:0" }\n`],
