@@ -1,5 +1,5 @@
 /** `eco-egress suggest`: from denials to the smallest change of the configuration file that permits them. Starts nothing, and looks nothing up. */
-import { createReadStream, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, createReadStream, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
@@ -132,7 +132,10 @@ function write(file: string, before: string, after: string, io: CommandIo): numb
       return EXIT.failed;
     }
     draft = `${target}.${process.pid}.new`;
-    writeFileSync(draft, after, { mode: statSync(target).mode & 0o777, flag: 'wx' });
+    const { mode, uid, gid } = statSync(target);
+    writeFileSync(draft, after, { mode: 0o600, flag: 'wx' });
+    chownSync(draft, uid, gid);
+    chmodSync(draft, mode & 0o777);
     renameSync(draft, target);
   } catch (error) {
     if (draft !== null) rmSync(draft, { force: true });

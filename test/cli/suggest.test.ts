@@ -1,6 +1,6 @@
 /** `suggest` as a command: from logs, from standard input and from a running proxy; the patch, and writing it. */
 import t, { type Test } from 'tap';
-import { chmodSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { runSuggest, type SuggestOptions } from '../../src/cli/suggest.ts';
@@ -57,9 +57,14 @@ t.test('a change that permits the requests of two clients is one', async (t) => 
   t.match(out, /^2 denials from .*: 1 change proposed\.\n[^]*A change above permits it\./);
 });
 
-t.test('written, with its mode, through a symlink; then everything passes', async (t) => {
+t.test('written, with its mode and owner, through a symlink; then everything passes', async (t) => {
   const directory = t.testdir({ 'real.yaml': CONFIG, 'access.log': LOG });
+  const owner = process.getuid?.() === 0 ? 65_534 : statSync(directory).uid;
+  chownSync(join(directory, 'real.yaml'), owner, statSync(directory).gid);
   chmodSync(join(directory, 'real.yaml'), 0o640);
+  // The proxy that reads the file may run as another user than the one who writes it.
+  const umask = process.umask(0o077);
+  t.teardown(() => process.umask(umask));
   symlinkSync('real.yaml', join(directory, 'egress.yaml'));
   const file = join(directory, 'egress.yaml');
   const run = async (): Promise<string> => {
@@ -68,7 +73,8 @@ t.test('written, with its mode, through a symlink; then everything passes', asyn
     return io.out() + io.err();
   };
   t.match(await run(), /egress\.yaml is written\.\n$/);
-  t.equal(statSync(join(directory, 'real.yaml')).mode & 0o777, 0o640);
+  const { mode, uid } = statSync(join(directory, 'real.yaml'));
+  t.strictSame([mode & 0o777, uid], [0o640, owner]);
   const loaded = loadConfig({ file, env: {}, policyOnly: true });
   if (!loaded.ok) throw new Error('the file is faulty');
   for (const [host, port] of [['new.example', 443], ['eco.example', 8443]] as const) t.equal(decide(compilePolicy(loaded.config), makeAsk({ host, port })).verdict, 'allow', host);
