@@ -226,8 +226,8 @@ function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string 
     ['at most', permit.rate],
     ['owner', permit.owner === null ? [] : [permit.owner]],
     ['ticket', permit.ticket === null ? [] : [permit.ticket]],
-    ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],
-    ['report mode', report ? ['whatever else is asked of it passes too, and is reported'] : []],
+    ['sends', proxyProtocol === null ? [] : [`the client's address, by PROXY ${proxyProtocol}`]],
+    ['report mode', report ? ['every other request for it passes too, and is reported'] : []],
   ];
   const head = styleText('bold', `${client} may reach ${destination}`, { stream });
   const reason = permit.reason === null ? '' : formatList('reason', permit.reason.split(' '), ' ');

@@ -108,7 +108,7 @@ t.test('programs of the pages are run by them', async (t) => {
   }
 });
 
-t.test('what other machines are told to run is there', async (t) => {
+t.test('the commands for other machines exist', async (t) => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
   for (const page of [...RUN_PAGES, 'CONTRIBUTING.md']) {
     for (const { text: body } of readDocBlocks(page).filter(({ language }) => language === 'shell')) {
