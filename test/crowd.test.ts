@@ -48,7 +48,7 @@ t.test('one may be in several crowds', async (t) => {
   t.ok(other.has(member));
 });
 
-t.test('who waits until it is empty is told once the last has left', async (t) => {
+t.test('what waits until it is empty is called once the last has left', async (t) => {
   const crowd = new Crowd<object>();
   await crowd.emptied();
   const [one, other] = [{}, {}];

@@ -88,7 +88,7 @@ t.test('those that were turned away and linger are few', async (t) => {
   t.equal(count.enterRefused(), false);
 });
 
-t.test('other limits hold for who comes, and close nobody', async (t) => {
+t.test('changed limits hold for new connections, and close no open one', async (t) => {
   const { count, told } = open(3, 3);
   for (const address of ['a', 'a', 'b']) t.equal(count.enter(address), null);
   count.adopt({ connections: 1, connectionsPerClient: 1 });

@@ -13,7 +13,7 @@ function takeOne(buckets: RateBuckets, name: string, now: number): boolean {
   return true;
 }
 
-t.test('a burst at once, then one for each refill; a retry as soon as it is told passes, and not a millisecond sooner', async (t) => {
+t.test('a burst at once, then one for each refill; a retry passes after the given time, and not a millisecond sooner', async (t) => {
   for (const [amount, ms, burst] of [[50, 1000, 100], [1, 1000, 1], [3, 1000, 3], [7, 60_000, 20], [1, 86_400_000, 1], [1_000_000, 1000, 1_000_000]] as const) {
     const buckets = only(amount / ms, burst);
     const start = 123_456_789.125;

@@ -1,4 +1,4 @@
-# Alerts on what NAT does silently: a packet without a port is dropped, and nobody is told.
+# Alerts on what NAT does silently: a packet without a port is dropped without a message.
 
 locals {
   alerts = var.alerts_enabled && var.nat_enabled ? {

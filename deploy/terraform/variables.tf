@@ -1,4 +1,4 @@
-# What the module is told. Only the first five have no default.
+# Inputs of the module. Only the first five have no default.
 
 variable "project" {
   type        = string

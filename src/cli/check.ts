@@ -9,7 +9,7 @@ import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts, type PortEntry } from '../targets/port-range.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
 
@@ -26,14 +26,10 @@ interface CheckOptions {
 
 /** Resolves to 0 for a file that can be served, warnings or not, and to 2 for a faulty one; with `expired` to 1 where a rule has ended. */
 export function runCheck(options: CheckOptions, io: CommandIo): Promise<number> {
-  const refuse = (problem: string): Promise<number> => {
-    io.stderr.write(`${problem}\n`);
-    return Promise.resolve(EXIT.usage);
-  };
   const read = withSettings(io.env, options.settings);
-  if ('problem' in read) return refuse(read.problem);
+  if ('problem' in read) return Promise.resolve(misuse(io, read.problem));
   const told: CommandIo = { ...io, env: read.env };
-  if (options.expired === true) return options.effective === true ? refuse('--expired and --effective exclude each other: choose one.') : Promise.resolve(checkRuleEnds(options, told));
+  if (options.expired === true) return Promise.resolve(options.effective === true ? misuse(io, '--expired and --effective exclude each other: choose one.') : checkRuleEnds(options, told));
   return Promise.resolve(options.json === true ? checkJson(options, told) : checkText(options, told));
 }
 
@@ -226,8 +222,8 @@ function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string 
     ['at most', permit.rate],
     ['owner', permit.owner === null ? [] : [permit.owner]],
     ['ticket', permit.ticket === null ? [] : [permit.ticket]],
-    ['told', proxyProtocol === null ? [] : [`the client, by PROXY ${proxyProtocol}`]],
-    ['report mode', report ? ['whatever else is asked of it passes too, and is reported'] : []],
+    ['sends', proxyProtocol === null ? [] : [`the client's address, by PROXY ${proxyProtocol}`]],
+    ['report mode', report ? ['every other request for it passes too, and is reported'] : []],
   ];
   const head = styleText('bold', `${client} may reach ${destination}`, { stream });
   const reason = permit.reason === null ? '' : formatList('reason', permit.reason.split(' '), ' ');

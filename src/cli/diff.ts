@@ -9,7 +9,7 @@ import { formatClasses, reportClasses } from '../policy-diff/format-diff.ts';
 import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
 import { compareOthers, type OtherChange, type OtherChanges } from '../reload/other-changes.ts';
 import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 
 /** Arguments of `diff`, as written. */
 export interface DiffOptions {
@@ -30,23 +30,19 @@ export function runDiff(options: DiffOptions, io: CommandIo, before: string, aft
 }
 
 function compareFiles({ json = false, failOn, at }: DiffOptions, io: CommandIo, before: string, after: string): number {
-  const refuse = (problem: string): number => {
-    io.stderr.write(`${problem}\n`);
-    return EXIT.usage;
-  };
-  if (failOn !== undefined && failOn !== 'widening') return refuse(`--fail-on ${failOn} is not known: write widening, or leave it out.`);
+  if (failOn !== undefined && failOn !== 'widening') return misuse(io, `--fail-on ${failOn} is not known: write widening, or leave it out.`);
   const start = at === undefined ? { value: Date.now() } : readMoment(at);
-  if ('problem' in start) return refuse(`--at: ${start.problem} ${start.instead}`);
+  if ('problem' in start) return misuse(io, `--at: ${start.problem} ${start.instead}`);
   const files = [before, after].map((file) => loadConfig({ file, env: io.env, policyOnly: true }));
   const faults = files.flatMap((file): readonly ConfigFinding[] => (file.ok ? [] : file.faults));
   const [one, other] = files;
-  if (one?.ok !== true || other?.ok !== true) return refuse(`${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`.trimEnd());
+  if (one?.ok !== true || other?.ok !== true) return misuse(io, `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`.trimEnd());
   let diff: PolicyDiff;
   try {
     diff = comparePolicyConfigs(one.config, other.config, start.value, new BoundedMeter(MOST_STEPS_OF_DIFF));
   } catch (error) {
     if (!(error instanceof TooMuchWork)) throw error;
-    return refuse('The files are too large or too different to be compared exactly: compare a change in smaller steps.');
+    return misuse(io, 'The files are too large or too different to be compared exactly: compare a change in smaller steps.');
   }
   const others = compareOthers(one, other);
   io.stdout.write(json ? toJson(one, other, diff, others) : toText(one, other, diff, others, io));

@@ -16,7 +16,7 @@ import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
 import { formatIncident, type IncidentVerdict, judgeNoProxy } from '../incident/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { hasLists, parseAnswer, readProblem, tryAdmin } from './ask-admin.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
 /** Arguments of `doctor`, as written; `timeout` is a duration such as `5s`. */
@@ -49,8 +49,7 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     return code;
   } catch (error) {
     if (!(error instanceof Misuse)) throw error;
-    io.stderr.write(`${error.message}\n`);
-    return EXIT.usage;
+    return misuse(io, error.message);
   }
 }
 

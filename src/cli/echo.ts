@@ -3,7 +3,7 @@ import { readCidr, readListenAddress } from '../config/read-address.ts';
 import { createLogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoServerOptions, openEcho } from '../source-ip/echo-server.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { type CommandIo, EXIT, untilSignal } from './io.ts';
+import { type CommandIo, EXIT, misuse, untilSignal } from './io.ts';
 import { explainStart } from './explain.ts';
 
 /** Arguments of `echo`, as written. */
@@ -17,10 +17,7 @@ export interface EchoOptions {
 /** Resolves to 0 once a signal has ended it, to 1 when it cannot listen, to 2 for wrong arguments. */
 export async function runEcho(options: EchoOptions, io: CommandIo): Promise<number> {
   const settings = readEchoOptions(options);
-  if (typeof settings === 'string') {
-    io.stderr.write(`${settings}\n`);
-    return EXIT.usage;
-  }
+  if (typeof settings === 'string') return misuse(io, settings);
   const stopped = untilSignal();
   let echo: Echo;
   try {

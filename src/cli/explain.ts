@@ -6,7 +6,7 @@ import { readMoment } from '../config/read-scalar.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import { createService, type Service } from '../service.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
 
 /** Arguments of `explain`, as written; method and target are separate. */
@@ -27,10 +27,7 @@ export interface ExplainOptions {
 /** Resolves to 0 when the request would be let through, to 1 when not, to 2 for a faulty file or question. */
 export async function runExplain(options: ExplainOptions, io: CommandIo, method: string, target: string): Promise<number> {
   const at = options.at === undefined ? null : readMoment(options.at);
-  if (at !== null && 'problem' in at) {
-    io.stderr.write(`--at: ${at.problem} ${at.instead}\n`);
-    return EXIT.usage;
-  }
+  if (at !== null && 'problem' in at) return misuse(io, `--at: ${at.problem} ${at.instead}`);
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
   return withExplainer(opened.config, async (explainer) => {
@@ -45,10 +42,7 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
       resolve: options.resolve,
       ...(at === null ? {} : { at: at.value }),
     });
-    if (typeof answer === 'string') {
-      io.stderr.write(`${answer}\n`);
-      return EXIT.usage;
-    }
+    if (typeof answer === 'string') return misuse(io, answer);
     io.stdout.write(options.json === true ? `${JSON.stringify(answer, null, 2)}\n` : formatAnswer(answer));
     return answer.verdict === 'deny' ? EXIT.failed : EXIT.ok;
   });

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { type Readable, Writable } from 'node:stream';
 import { hashPassword } from '../identity/proxy-authorization.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 
 /** A shorter password can be guessed even with a hash. */
 const SHORTEST = 12;
@@ -17,10 +17,7 @@ const LONGEST = 1_024;
 export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
   const read = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : { password: (await readPiped(io.stdin)).replace(/\r?\n$/, '') };
   const problem = 'problem' in read ? read.problem : problemOf(read.password);
-  if ('problem' in read || problem !== null) {
-    io.stderr.write(`No hash was made: ${problem}.\n`);
-    return EXIT.usage;
-  }
+  if ('problem' in read || problem !== null) return misuse(io, `No hash was made: ${problem}.`);
   io.stdout.write(`${await hashPassword(read.password)}\n`);
   return EXIT.ok;
 }

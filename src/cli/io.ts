@@ -23,6 +23,12 @@ export const EXIT = {
   partly: 3,
 } as const;
 
+/** For a command that cannot run: says why. @returns its exit code */
+export function misuse({ stderr }: Pick<CommandIo, 'stderr'>, problem: string): number {
+  stderr.write(`${problem}\n`);
+  return EXIT.usage;
+}
+
 // SIGTERM and SIGINT, from the first line of the program to its end.
 
 const ENDING = ['SIGTERM', 'SIGINT'] as const;

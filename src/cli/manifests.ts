@@ -7,7 +7,7 @@ import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
 
@@ -24,10 +24,7 @@ export interface ManifestsOptions {
 
 /** Resolves to 0 when everything was written, to 1 when a file could not be, to 2 for a faulty file or question: nothing is written then. */
 export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<number> {
-  const complain = (text: string): Promise<number> => {
-    io.stderr.write(`${text}\n`);
-    return Promise.resolve(EXIT.usage);
-  };
+  const complain = (text: string) => Promise.resolve(misuse(io, text));
   const wanted = options.overlay ?? (options.out === undefined ? [] : OVERLAYS);
   if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
   const stranger = wanted.find((name) => !OVERLAYS.some((overlay) => overlay === name));

@@ -1,7 +1,7 @@
 /** `eco-egress schema`: prints the JSON Schema of a file that people write, or of what the program prints for others. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { suggest } from '../config/finding.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 
 /** Of the package: rendered by `npm run schemas`. */
 const SCHEMAS = new URL('../../schemas/', import.meta.url);
@@ -18,10 +18,7 @@ export function runSchema(_options: unknown, io: CommandIo, name?: string): Prom
   }
   // Without a version, the latest.
   const found = names.includes(name) ? name : names.filter((one) => SCHEMA_FILE.exec(`${one}.json`)?.[1] === name).toSorted((one, other) => versionOf(other) - versionOf(one))[0];
-  if (found === undefined) {
-    io.stderr.write(`There is no schema ${JSON.stringify(name)}. ${suggest(name, [...new Set(names.map((one) => one.replace(/\.v\d+$/, '')))])}\n`);
-    return Promise.resolve(EXIT.usage);
-  }
+  if (found === undefined) return Promise.resolve(misuse(io, `There is no schema ${JSON.stringify(name)}. ${suggest(name, [...new Set(names.map((one) => one.replace(/\.v\d+$/, '')))])}`));
   io.stdout.write(read(`${found}.json`));
   return Promise.resolve(EXIT.ok);
 }

@@ -18,7 +18,7 @@ import { type Suggestions, suggestChanges } from '../suggest/propose-changes.ts'
 import { SeenDenials } from '../suggest/seen-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { askAdmin, readProblem } from './ask-admin.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
 /** Arguments of `suggest`, as written. */
@@ -41,15 +41,11 @@ const ANSWER_TIMEOUT = 30_000;
 
 /** Resolves to 0 when everything was proposed or nothing has to be, to 1 when the file cannot be changed or no proxy answers, to 2 for a faulty file or argument. */
 export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs: string[]): Promise<number> {
-  const refuse = (problem: string): number => {
-    io.stderr.write(`${problem}\n`);
-    return EXIT.usage;
-  };
   const least = Number(options.minCount);
-  if (!Number.isInteger(least) || least < 1) return refuse(`--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
+  if (!Number.isInteger(least) || least < 1) return misuse(io, `--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env, policyOnly: true });
-  if (!loaded.ok) return refuse(`${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
+  if (!loaded.ok) return misuse(io, `${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
   const { text } = loaded;
   const seen = await gatherDenials(logs, options, io);
   if (typeof seen === 'number') return seen;
@@ -64,7 +60,7 @@ export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs
     patch = makePatch(loaded, text, found, now, io);
   } catch (error) {
     if (!(error instanceof TooMuchWork)) throw error;
-    return refuse('The policy is too large for changes to be checked.');
+    return misuse(io, 'The policy is too large for changes to be checked.');
   }
   const source = { file, hash: loaded.hash, denials, lines: logs.length === 0 ? null : { access: seen.accessLines, other: seen.otherLines }, leftOut: seen.leftOut };
   io.stdout.write(options.json === true ? reportSuggestions(found, source, patch) : formatSuggestions(found, source, patch, io.stdout));
@@ -79,20 +75,18 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
     const answer = await askAdmin('GET', '/denials', options, ANSWER_TIMEOUT, io);
     if (typeof answer === 'number') return answer;
     if (answer.status === 200 && seen.addAnswer(answer.body)) return seen;
-    io.stderr.write(`${answer.place} did not tell its denials (${answer.status}): ${readProblem(answer.body)}\n`);
+    io.stderr.write(`${answer.place} did not return its denials (${answer.status}): ${readProblem(answer.body)}\n`);
     return EXIT.failed;
   }
   for (const log of logs) {
     try {
       await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
     } catch (error) {
-      io.stderr.write(`${log} cannot be read: ${describeFileError(error)}. Name a file with the access log, or - for standard input.\n`);
-      return EXIT.usage;
+      return misuse(io, `${log} cannot be read: ${describeFileError(error)}. Name a file with the access log, or - for standard input.`);
     }
   }
   if (seen.accessLines > 0 || seen.otherLines === 0) return seen;
-  io.stderr.write('No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.\n');
-  return EXIT.usage;
+  return misuse(io, 'No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.');
 }
 
 async function readLines(input: Readable, seen: SeenDenials): Promise<void> {

@@ -10,7 +10,7 @@ import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, form
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
 import { withExplainer } from './explain.ts';
-import { type CommandIo, EXIT, untilSignal } from './io.ts';
+import { type CommandIo, EXIT, misuse, untilSignal } from './io.ts';
 
 /** Arguments of `test`, as written. */
 export interface TestOptions {
@@ -32,18 +32,14 @@ const BETWEEN_LOOKS = 200;
 
 /** Resolves to 0 when all tests pass, to 1 when one fails or too little is covered, to 2 for a faulty file or argument; with `watch` to that of the last run, once a signal ends it. */
 export async function runTest(options: TestOptions, io: CommandIo, ...paths: string[]): Promise<number> {
-  const refuse = (problem: string): number => {
-    io.stderr.write(`${problem}\n`);
-    return EXIT.usage;
-  };
   const least = options.minCoverage === undefined ? null : Number(options.minCoverage);
-  if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100)) return refuse(`--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
-  if (options.json === true && options.tap === true) return refuse('--json and --tap exclude each other: choose one.');
+  if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100)) return misuse(io, `--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
+  if (options.json === true && options.tap === true) return misuse(io, '--json and --tap exclude each other: choose one.');
   const places = paths.length === 0 ? ['.'] : paths;
   const first = findFiles(places);
-  if (typeof first === 'string') return refuse(first);
+  if (typeof first === 'string') return misuse(io, first);
   const reads = new ReadFiles();
-  const runFound = (files: string[] | string): Promise<number> => (typeof files === 'string' ? Promise.resolve(refuse(files)) : runFiles(files, { options, least, readFile: reads.read, io, refuse }));
+  const runFound = (files: string[] | string): Promise<number> => (typeof files === 'string' ? Promise.resolve(misuse(io, files)) : runFiles(files, { options, least, readFile: reads.read, io }));
   return options.watch === true ? runWhenChanged(first, () => findFiles(places), reads, runFound, io) : runFound(first);
 }
 
@@ -82,10 +78,9 @@ interface TestRun {
   readonly least: number | null;
   readonly readFile: ReadFile;
   readonly io: CommandIo;
-  readonly refuse: (problem: string) => number;
 }
 
-async function runFiles(files: readonly string[], { options, least, readFile, io, refuse }: TestRun): Promise<number> {
+async function runFiles(files: readonly string[], { options, least, readFile, io }: TestRun): Promise<number> {
   const opened = files.map((file) => open(file, io, readFile));
   const faults = opened.flatMap((one) => ('faults' in one ? one.faults : []));
   const ready = opened.flatMap((one) => ('faults' in one ? [] : [one]));
@@ -95,14 +90,14 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
     faults.push(...asked);
     all.push({ file: tests.file, config: loaded.file, results });
   }
-  if (faults.length > 0) return refuse(`${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`);
+  if (faults.length > 0) return misuse(io, `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`);
 
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
   if (options.junit !== undefined) {
     try {
       writeFileSync(options.junit, formatJunit(all));
     } catch (error) {
-      return refuse(`${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
+      return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
     }
   }
   io.stdout.write(options.json === true ? formatTestJson(all, coverages) : options.tap === true ? formatTap(all) : formatTestResults(all, coverages, io.stdout));

@@ -5,7 +5,7 @@ import type { Config, ProbeConfig } from '../config/config.ts';
 import { readAddress, readProbeUrl } from '../config/read-address.ts';
 import { createService } from '../service.ts';
 import { formatVerification, type VerifyRequest } from '../source-ip/verify.ts';
-import { type CommandIo, EXIT } from './io.ts';
+import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
 
 /** Arguments of `verify-ip`, as written. */
@@ -28,10 +28,7 @@ export async function runVerifyIp(options: VerifyIpOptions, io: CommandIo): Prom
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
   const request = readRequest(options, opened.config);
-  if (typeof request === 'string') {
-    io.stderr.write(`${request}\n`);
-    return EXIT.usage;
-  }
+  if (typeof request === 'string') return misuse(io, request);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
   // Not started: it listens nowhere, and its dialler is the one that serves.
   const service = createService(opened.config, { logDestination: nowhere });

@@ -108,7 +108,7 @@ export function readParentUrl(value: unknown): Read<ParentConfig> {
   if (scheme !== 'http' && scheme !== 'https' && scheme !== 'socks5') return invalidValue(`${showValue(value)} is neither http, https nor socks5.`, example);
   if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Put them into a file of one line, user:password, and name it under credentialsFile.');
   const authority = parseAuthority(match[2] ?? '', PARENT_PORTS[scheme]);
-  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
+  if (typeof authority === 'string') return invalidValue(`What follows :// in ${showValue(value)} ${authority}.`, example);
   return { value: { scheme, host: authority.host, port: authority.port } };
 }
 
@@ -121,7 +121,7 @@ export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 
   const scheme = match[1]?.toLowerCase() === 'https' ? 'https' : 'http';
   if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: a probe sends none.');
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
-  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
+  if (typeof authority === 'string') return invalidValue(`What follows :// in ${showValue(value)} ${authority}.`, example);
   return { value: { scheme, host: authority.host, port: authority.port, path: match[3] ?? '/' } };
 }
 

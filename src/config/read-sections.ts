@@ -27,7 +27,7 @@ export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme
   if (scheme !== 'http' && scheme !== 'https') return invalidValue(`${showValue(value)} is neither http nor https.`, example);
   if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: each client sends its own.');
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
-  if (typeof authority === 'string') return invalidValue(`The host in ${showValue(value)} ${authority}.`, example);
+  if (typeof authority === 'string') return invalidValue(`What follows :// in ${showValue(value)} ${authority}.`, example);
   if (match[4] !== undefined) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
   const basePath = (match[3] ?? '').replace(/\/$/, '');
   if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath)) return invalidValue(`The path in ${showValue(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');

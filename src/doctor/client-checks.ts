@@ -53,12 +53,12 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
     const steered = !(proxyAddresses instanceof Fault) && proxyAddresses?.some((address) => addresses.includes(address)) === true;
     findings.push(ok(target.host, `${describeAddresses(addresses)}${steered ? ', which is the proxy: DNS steers it there' : ''}`));
   } else if (proxy === null) {
-    findings.push(failBy(target.host, addresses));
+    findings.push(failClient(target.host, addresses));
   } else {
     findings.push(skipped(target.host, `does not resolve here (${addresses.code}): the proxy resolves it, and only a mesh that steers would need it`));
   }
   if (proxy === null || proxyAddresses === null) return findings;
-  if (proxyAddresses instanceof Fault) return [...findings, failBy(proxy.host, proxyAddresses)];
+  if (proxyAddresses instanceof Fault) return [...findings, failClient(proxy.host, proxyAddresses)];
   trail.proxyAddresses = proxyAddresses;
   return [...findings, ok(proxy.host, describeAddresses(proxyAddresses))];
 }
@@ -78,7 +78,7 @@ async function checkDirect({ target, tools, trail }: ClientExamination): Promise
     trail.open = true;
     return [ok(target.where, `${address} accepted the connection`)];
   } catch (error) {
-    return [failBy(target.where, Fault.from(error))];
+    return [failClient(target.where, Fault.from(error))];
   }
 }
 
@@ -114,7 +114,7 @@ export async function checkClientTls(examination: ClientExamination): Promise<Do
   } catch (error) {
     const fault = Fault.from(error);
     trail.open = false;
-    const finding = { ...failBy(target.where, fault), advice: adviseOnFault(fault) };
+    const finding = failClient(target.where, fault);
     return [fault.code === 'tls-certificate' ? { ...finding, seen: `${finding.seen}${await tellChain(examination)}` } : finding];
   }
 }
@@ -129,11 +129,17 @@ async function tellChain(examination: ClientExamination): Promise<string> {
   }
 }
 
-/** A client has no proxy configuration, which the dialler's remedies mention. */
-function adviseOnFault({ remedy }: Fault): string | null {
-  if (remedy?.includes('.certFile') === true) return 'If the partner asks for a client certificate: the doctor shows none. Check that the client shows its own, and that the partner accepts it.';
-  if (remedy?.includes('.caFile') === true) return 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.';
-  return remedy?.includes('.serverName') === true ? 'Check that the right host is asked for, and that nothing else answers in its place.' : remedy ?? null;
+/** A client has no proxy configuration, which the dialler's remedies mention: what to do here in place of a change of each key. */
+const CLIENT_ADVICE = {
+  'dns.servers': 'Check that the DNS server of this host answers: /etc/resolv.conf names it.',
+  '.certFile': 'If the partner asks for a client certificate: the doctor shows none. Check that the client shows its own, and that the partner accepts it.',
+  '.caFile': 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.',
+  '.serverName': 'Check that the right host is asked for, and that nothing else answers in its place.',
+};
+
+function failClient(subject: string, fault: Fault): DoctorFinding {
+  const [, advice = fault.remedy] = Object.entries(CLIENT_ADVICE).find(([key]) => fault.remedy?.includes(key)) ?? [];
+  return { ...failBy(subject, fault), advice };
 }
 
 /** Sends HEAD to the partner, and records its clock. Skipped while `trail.open` is false. */

@@ -7,7 +7,7 @@
  * the answer says why. The texts of the steps are those of refusals
  * (policy/remedies.ts).
  */
-import type { ClientConfig, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
+import { type ClientConfig, type DestinationConfig, type Form, FORMS, type RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { createAddressGuard } from '../policy/address-guard.ts';
 import { buildCidrTable } from '../policy/tables.ts';
@@ -187,7 +187,7 @@ export function destinationNameFor(host: string): string {
 }
 
 const BARE: Omit<DestinationConfig, 'name' | 'hosts' | 'ports' | 'addresses'> = {
-  forms: ['connect', 'forward', 'gateway', 'host-routed', 'sni'],
+  forms: FORMS,
   gateway: null,
   methods: null,
   paths: null,

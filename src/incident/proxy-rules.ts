@@ -59,7 +59,7 @@ function findPolicy({ denials, proxy, at: now }: IncidentEvidence): NamelessFind
       what: changed ? `since the reload at ${utc(policyChange.at)} it denies ${group.client} with ${group.code}` : `${group.client} asks for what the policy does not permit: ${group.code}`,
       since: group.first,
       evidence: [denialLine(group), ...(changed ? [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }] : [])],
-      alternatives: changed ? [{ part: 'pod', why: 'the change may be meant, and the client not told' }] : [{ part: 'proxy', why: `a rule may be missing in the configuration, which was loaded at ${utc(loadedAt)}` }],
+      alternatives: changed ? [{ part: 'pod', why: 'the change may be intended, and the client not informed' }] : [{ part: 'proxy', why: `a rule may be missing in the configuration, which was loaded at ${utc(loadedAt)}` }],
       next: ['Follow "why?" beside the denial on the status page: it names the change that would permit it.'],
     });
   });

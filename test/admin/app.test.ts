@@ -66,7 +66,7 @@ t.test('metrics come from the registry with the type scrapers expect', async (t)
   t.match(await response.text(), 'eco_egress_policy_info{hash="abc123"} 1');
 });
 
-t.test('an answer that cannot be made is told, also when its beginning is out', async (t) => {
+t.test('an answer that cannot be made is reported, also when its beginning has been sent', async (t) => {
   const told: string[] = [];
   const exposition = {
     contentType: 'text/plain',

@@ -68,7 +68,7 @@ t.test('many addresses with few connections each', async (t) => {
   for (const from of ['127.0.0.1', '127.0.1.1']) t.match(await askRaw(t, port, PROBE, from), /^HTTP\/1\.1 200 /, from);
 });
 
-t.test('answers that nobody reads: of one address they are all it gets, and others get through', async (t) => {
+t.test('answers that are not read: one address gets no more than its share, and others get through', async (t) => {
   const endless: AdminOptions['exposition'] = {
     contentType: 'text/plain',
     async *slices() {
@@ -190,7 +190,7 @@ t.test('what needs an answer at once, behind a request that is being answered: t
   }
 });
 
-t.test('questions: two of one address and twenty in all, the others are told to come again', async (t) => {
+t.test('questions: two of one address and twenty in all; the others get Retry-After', async (t) => {
   const release = Promise.withResolvers<undefined>();
   const { port, refused } = await openAdmin(t, {
     explainer: {

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import t from 'tap';
 
-t.test('a shortage of file descriptors at the first page is not for ever', async (t) => {
+t.test('a shortage of file descriptors at the first page does not last', async (t) => {
   const script = `
     import { closeSync, openSync } from 'node:fs';
     import { composePage } from ${JSON.stringify(new URL('../../src/admin/html-page.ts', import.meta.url).href)};

@@ -291,7 +291,7 @@ t.test('nothing serious for people who see, hear or point in another way', { ski
   }
 });
 
-t.test('who wants no motion gets none; changes are told of the band alone', { skip: skipWithoutBrowser }, async (t) => {
+t.test('reduced motion is honoured; only changes of the band are announced', { skip: skipWithoutBrowser }, async (t) => {
   const url = await openScene(t);
   const { page } = await open(t, url, { reducedMotion: 'reduce' });
   await isLive(page);
@@ -299,7 +299,7 @@ t.test('who wants no motion gets none; changes are told of the band alone', { sk
   t.strictSame(await page.evaluate('[...document.querySelectorAll("[aria-live], [role=status], [role=alert], [role=log]")].map((e) => e.className)'), ['band band-degraded']);
 });
 
-t.test('a page that nobody sees asks for nothing', { skip: skipWithoutBrowser }, async (t) => {
+t.test('a page in the background requests nothing', { skip: skipWithoutBrowser }, async (t) => {
   const url = await openScene(t);
   const { page } = await open(t, url);
   await isLive(page);

@@ -141,7 +141,7 @@ t.test('a beat during which the process stood still does not delay the next one 
   await watcher.until('"view":3');
 });
 
-t.test('close ends every response in order, and takes nobody any more', async (t) => {
+t.test('close ends every response in order, and accepts no new watcher', async (t) => {
   const { watchers, port } = await openWatchers(t);
   const watcher = await watch(t, port);
   const ended = once(watcher.response, 'end');

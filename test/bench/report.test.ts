@@ -30,7 +30,7 @@ t.test('medians and spread', async (t) => {
   t.ok(Number.isNaN(spread([100])));
 });
 
-t.test('latency is told as what the proxy adds to direct', async (t) => {
+t.test('latency is shown as what the proxy adds to direct', async (t) => {
   const direct: Comparison = { work: 'setup', contender: 'direct', samples: [{ cost: null, p50: 30, p99: 100 }] };
   const summary = summarise([costs('setup', 'ours', 50, 52, 70), direct]).of('setup', 'ours');
   t.match(summary, { cost: 52, addedP50: 104 - 30, addedP99: 520 - 100, runs: 3 });

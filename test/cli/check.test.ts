@@ -103,14 +103,14 @@ rules:
   t.notMatch(out, hash);
 });
 
-t.test('raw TLS is listed for nobody who has to show something', async (t) => {
+t.test('raw TLS is not listed for a client that needs credentials', async (t) => {
   const { out } = await check(t, MINIMAL.replace('clients:', 'clients:\n  mesh: { certificates: "spiffe://cluster.local/*" }').replace('rules:', 'rules:\n  - { clients: [mesh], destinations: [eco] }'));
   t.strictSame(permitsOf(out).map(({ head, by }) => [head, by?.includes('sni')]), [['mesh may reach eco (rules[0])', false], ['pods may reach eco (rules[1])', true]]);
 });
 
-t.test('who is told the client', async (t) => {
+t.test("destinations that get the client's address", async (t) => {
   const { out } = await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    proxyProtocol: v2'));
-  t.match(permitsOf(out), [{ told: ['the client', 'by PROXY v2'] }]);
+  t.match(permitsOf(out), [{ sends: ["the client's address", 'by PROXY v2'] }]);
 });
 
 t.test('--json gives the same as data', async (t) => {
@@ -167,10 +167,10 @@ t.test('which file is checked', async (t) => {
   t.equal(await checked({}, { ECO_EGRESS_CONFIG: '' }), relative('', SHIPPED_CONFIG));
 });
 
-t.test('report mode of a part is told where it is, and not denied', async (t) => {
+t.test('report mode of a part is shown at that part, and not as denied', async (t) => {
   const { out } = await check(t, MINIMAL.replace('destinations: [eco] }', 'destinations: [eco], report: true }'));
   t.match(out, 'It permits this, and denies everything else but what passes in report mode:\n');
-  t.match(permitsOf(out), [{ 'report mode': ['whatever else is asked of it passes too', 'and is reported'] }]);
+  t.match(permitsOf(out), [{ 'report mode': ['every other request for it passes too', 'and is reported'] }]);
   t.match(JSON.parse((await check(t, MINIMAL.replace('ports: [443]', 'ports: [443]\n    report: true'), true)).out), { permits: [{ report: true }] });
 });
 

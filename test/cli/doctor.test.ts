@@ -103,7 +103,7 @@ t.test('questions that make no sense', async (t) => {
   }
 });
 
-t.test('the limit of open files is told', async (t) => {
+t.test('the limit of open files is reported', async (t) => {
   const limit = readOpenFileLimit();
   t.ok(limit === null || limit > 100);
 });

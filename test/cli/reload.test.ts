@@ -65,7 +65,7 @@ t.test('a secret alone that changed shows in the hash', async (t) => {
   t.match(out, 'Only secrets have changed.');
 });
 
-t.test('nobody is there, or somebody else', async (t) => {
+t.test('no server is there, or another one', async (t) => {
   const stranger = createServer((_req, res) => res.end('hello'));
   const port = await listen(t, stranger);
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ });

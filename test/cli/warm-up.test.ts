@@ -17,7 +17,7 @@ t.test('every form has its requests, and nothing is left open', async (t) => {
   await untilSockets(0);
 });
 
-t.test('a proxy that has warmed up has served nobody', async (t) => {
+t.test('a proxy that has warmed up has served no client', async (t) => {
   const draft = baseDraft({ https: 443, http: 80 });
   Object.assign(draft.destinations.eco, { tls: {}, gateway: undefined });
   const served = serve(t, { config: draft });

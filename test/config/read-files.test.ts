@@ -135,7 +135,7 @@ t.test('a file that could not be opened for lack of descriptors is read again wh
   t.equal(output, 'EMFILE 0 3');
 });
 
-t.test('what is written to a pipe after it was looked at is no change of it', async (t) => {
+t.test('bytes written to a pipe after its stat are not taken for a change of the file', async (t) => {
   const fifo = join(t.testdir({}), 'fifo');
   execFileSync('mkfifo', [fifo]);
   utimesSync(fifo, 1, 1);

@@ -13,7 +13,7 @@ t.test('moments', async (t) => {
   for (const [written, iso] of taken) t.strictSame(readMoment(written), { value: Date.parse(iso) }, written);
 });
 
-t.test('what is none', async (t) => {
+t.test('what is not valid', async (t) => {
   const refused: [written: unknown, problem: RegExp][] = [
     ['2027-03-01', /a date without a time/],
     ['2027-03-01T18:00:00', /no offset/],

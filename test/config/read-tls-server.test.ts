@@ -83,7 +83,7 @@ t.test('all of it can be left to variables', async (t) => {
   t.match(load(text, '', env), { ok: true, warnings: { length: 0 }, config: { tlsServer: { names: [OWN], clientCertificate: 'require' } } }, 'all set');
 });
 
-t.test('each thing that is wrong is told at its key', async (t) => {
+t.test('each fault is reported at its key', async (t) => {
   const table: [text: string, faults: { path: string; problem: RegExp }[]][] = [
     [`{ names: ${OWN} }`, [{ path: 'tlsServer', problem: /certFile is missing/ }]],
     [`{ names: ${OWN}, certFile: tls.crt }`, [{ path: 'tlsServer', problem: /keyFile is missing/ }]],
@@ -159,7 +159,7 @@ t.test('a damaged list', async (t) => {
   t.match(result.ok ? [] : result.faults[0], { path: 'tlsServer.crlFile', problem: /TLS cannot use the lists: Failed to parse CRL/ });
 });
 
-t.test('a key or password that everybody may read is warned about', async (t) => {
+t.test('a key or password that every user may read causes a warning', async (t) => {
   const directory = t.testdir({ 'tls.crt': ours.certPem, 'tls.key': ours.keyPem, 'eco.crt': other.certPem, 'eco.key': other.keyPem, hop: 'user:password' });
   const text = `version: 1
 clients: { pods: { addresses: 10.0.0.0/8 } }

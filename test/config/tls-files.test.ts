@@ -82,7 +82,7 @@ t.test('good files are read, beside the configuration file or where they say', a
   }
 });
 
-t.test('each thing that is wrong is told at its key', async (t) => {
+t.test('each fault is reported at its key', async (t) => {
   const table: [tls: string, faults: { path: string; problem: RegExp }[]][] = [
     ['caFile: nope.pem', [{ path: 'caFile', problem: /^"\/etc\/eco\/nope\.pem" cannot be read: there is no such file/ }]],
     ['caFile: secret.pem', [{ path: 'caFile', problem: /cannot be read: permission denied/ }]],
@@ -115,7 +115,7 @@ t.test('each thing that is wrong is told at its key', async (t) => {
   }
 });
 
-t.test('how to convert DER is told for what the key names', async (t) => {
+t.test('the command that converts DER fits what the key names', async (t) => {
   for (const [tls, tool] of [['caFile: ca.der', 'x509'], ['certFile: ca.der, keyFile: key.pem', 'x509'], ['certFile: cert.pem, keyFile: ca.der', 'pkey']] as const) {
     const result = load(tls);
     t.match(result.ok ? [] : result.faults, [{ instead: `convert DER with: openssl ${tool} -inform der.` }], tls);

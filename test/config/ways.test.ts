@@ -89,7 +89,7 @@ t.test('faults', async (t) => {
     ['another scheme', hop('url: "ftp://g.example"'), '', 'hops.gate.url', /neither http, https nor socks5/],
     ['credentials in it', hop('url: "http://u:p@g.example"'), '', 'hops.gate.url', /^The URL holds credentials/],
     ['a path', hop('url: "http://g.example/x"'), '', 'hops.gate.url', /is not the URL of a parent proxy/],
-    ['not a host', hop('url: "http://[g.example]"'), '', 'hops.gate.url', /The host in/],
+    ['not a host', hop('url: "http://[g.example]"'), '', 'hops.gate.url', /What follows :\/\/ in .* has brackets around something/],
     ['TLS without TLS', hop('url: "http://g.example", tls: { serverName: x.example }'), '', 'hops.gate.tls', /None of the parents/],
     ['no such file', hop('url: "http://g.example", credentialsFile: absent'), '', 'hops.gate.credentialsFile', /no such file/],
     ['no credentials', hop('url: "http://g.example", credentialsFile: none'), '', 'hops.gate.credentialsFile', /"\/etc\/none" holds no credentials/],

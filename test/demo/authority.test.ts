@@ -29,7 +29,7 @@ t.test('Node takes the chain in a handshake, for every name on it', async (t) =>
   }
 });
 
-t.test('the root is an authority and nothing else, the leaf is none', async (t) => {
+t.test('the root is an authority and nothing else, the leaf is not one', async (t) => {
   const root = new X509Certificate(authority.certPem);
   const leaf = new X509Certificate(issued.certPem);
   t.equal(root.ca, true);

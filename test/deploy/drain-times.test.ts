@@ -23,7 +23,7 @@ if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
 const delay = loaded.config.timeouts.drainDelay / 1000;
 const window = loaded.config.timeouts.drain / 1000;
 
-t.test('whoever ends the proxy waits for longer than it drains', async (t) => {
+t.test('what stops the proxy waits for longer than it drains', async (t) => {
   const { services } = parse(read('docker-compose.yml')) as { services: Record<string, { stop_grace_period?: string }> };
   const periods = {
     'Kubernetes': Number(found('deploy/kubernetes/base/deployment.yaml', /^ +terminationGracePeriodSeconds: (\d+)$/m)),

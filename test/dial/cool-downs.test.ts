@@ -43,7 +43,7 @@ t.test('those that failed come last until their time is over, and each in order'
   t.strictSame(order(hop), [1, 2, 3]);
 });
 
-t.test('told once when it fails, and once when it is back', async (t) => {
+t.test('reported once when it fails, and once when it is back', async (t) => {
   const { coolDowns, clock, told } = open();
   coolDowns.worked(hop, ONE);
   coolDowns.failed(hop, ONE, 'refused');
@@ -75,7 +75,7 @@ t.test('a reload: unchanged hops stay as they are, changed ones begin anew', asy
   t.strictSame(order(other), [1, 2, 3], 'a hop of another name');
 });
 
-t.test('without a cool-down nothing is passed over, and nothing told', async (t) => {
+t.test('without a cool-down nothing is skipped, and nothing reported', async (t) => {
   const { coolDowns, told, order } = open();
   const never = makeHop('edge', PARENTS, { coolDown: 0 });
   coolDowns.failed(never, ONE, 'x');

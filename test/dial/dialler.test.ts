@@ -53,7 +53,7 @@ async function startUpstream(t: Test, host = '127.0.0.1'): Promise<{ port: numbe
   return { port: await listen(t, server, host), taken: () => count };
 }
 
-t.test('the phases are told, and those that did not happen', async (t) => {
+t.test('the phases are reported, and those that did not happen', async (t) => {
   const { port } = await startUpstream(t);
   const { dialler } = setUp(answering('127.0.0.1'));
   for (const [host, asked] of [
@@ -202,7 +202,7 @@ t.test('an abort in any phase leaves no socket', async (t) => {
   t.strictSame(gone.facts, {}, 'what many may share stays as it was');
 });
 
-t.test('what is remembered of a name is told for the port that is asked for', async (t) => {
+t.test('what is remembered of a name is reported with the port that is asked for', async (t) => {
   const { dialler } = setUp(answering());
   for (const port of [443, 8443]) {
     const { code, facts } = await faultOf(dialler.dial({ host: 'eco.test', port, tls: null }, anybody, never()));

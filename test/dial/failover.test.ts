@@ -65,7 +65,7 @@ t.test('which answers are the parentâ€™s own failure', async (t) => {
   }
 });
 
-t.test('when all have failed, each is told, and all are tried again', async (t) => {
+t.test('when all have failed, each is reported, and all are tried again', async (t) => {
   const [one, other] = [await startParent(t, refusing('HTTP/1.1 503 one\r\n\r\n')), await startParent(t, refusing('HTTP/1.1 407 other\r\n\r\n'))];
   const { dialler: door, notices } = openDoor();
   const hop = makeHop('edge', [parentAt(one.port), parentAt(other.port)]);
@@ -96,7 +96,7 @@ t.test('in a chain: what the hop before says of a parent counts as that parentâ€
   t.equal(broken.taken, 1, 'no other parent behind it would help');
 });
 
-t.test('no NAT port towards one parent: another one has its own, and nobody failed', async (t) => {
+t.test('no NAT port towards one parent: another one has its own, and no parent has failed', async (t) => {
   const port = await startEcho(t);
   const [one, other] = [await startParent(t), await startParent(t)];
   const notices: string[] = [];

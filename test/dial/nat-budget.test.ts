@@ -148,7 +148,7 @@ t.test('high water, refusals, and the labels of shared addresses', async (t) => 
   t.strictSame(destinations.get('other'), { used: 0, highWater: 3, refused: 1 }, 'they went to the same place');
 });
 
-t.test('scarce and exhausted are told once, and again only after they were ample', async (t) => {
+t.test('scarce and exhausted are reported once, and again only after they were ample', async (t) => {
   const { budget, clock, notices } = budgetLab({ ports: 10 });
   const told = (): string[] => notices.splice(0).map(({ level, message }) => `${level} ${message.split(':')[0] ?? ''}`);
   const open = (count: number): PortLease[] => Array.from({ length: count }, () => taken(t, budget));
@@ -200,7 +200,7 @@ t.test('queue', async (t) => {
     return { ...lab, leases: [taken(t, lab.budget)] };
   };
 
-  t.test('who waits longest gets the next port, and nobody overtakes', async (t) => {
+  t.test('what waits longest gets the next port, and nothing overtakes it', async (t) => {
     const { budget, clock, leases } = full();
     const first = budget.wait([ECO], 443, 'eco', NEVER);
     const second = budget.wait([ECO], 443, 'eco', NEVER);

@@ -103,7 +103,7 @@ t.test('an answer used near its end is refreshed without anybody waiting', async
   t.same(resolver.cached('a.test'), NEWER.addresses);
 });
 
-t.test('a failing resolver: the expired answer serves, and nobody waits again for a while', async (t) => {
+t.test('a failing resolver: the expired answer serves, and no request waits again for a while', async (t) => {
   const { resolver, lookups, last, fill, clock, stale } = setUp();
   await fill('a.test');
   clock.now += 60_000;

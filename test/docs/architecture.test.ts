@@ -36,7 +36,7 @@ t.test('the page and src/ have the same parts', async (t) => {
   for (const path of read('docs/architecture.md').matchAll(/`((?:src|test|deploy|docs|bench|\.ci)\/[^` ]*)`/g)) t.ok(existsSync(join(ROOT, path[1] ?? '')), path[0]);
 });
 
-t.test('what each part may import is said for every part', async (t) => {
+t.test('every part has its row of permitted imports', async (t) => {
   t.strictSame(Object.keys(MAY_IMPORT).toSorted(), PARTS.map((part) => part.replace(/^src\/|\.ts$/g, '')).toSorted());
 });
 

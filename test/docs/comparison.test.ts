@@ -20,7 +20,7 @@ t.test('sources', async (t) => {
   t.strictSame([...used].toSorted((a, b) => a - b), listed);
 });
 
-t.test('every row says something of everybody, or leaves it open', async (t) => {
+t.test('every row says something of each proxy, or leaves it open', async (t) => {
   const rows = rowsOf(7);
   t.ok(rows.length >= 12);
   for (const [need, ours] of rows) t.not(ours, '', need ?? '');

@@ -46,7 +46,7 @@ t.test('the examples load', async (t) => {
   }
 });
 
-t.test('the faults shown are the faults told', async (t) => {
+t.test('the faults shown are the faults reported', async (t) => {
   const file = 'version: 1\nclients:\n  # pods\n  dynatrace-sit:\n    addresses: ["10.8.1.0/14"]\ndestinations:\n  eco-sit:\n    hosts: [eco-sit.telus.internal]\n    port: 443\n';
   const result = loadConfig({ file: 'my.yaml', env: {}, readFile: () => file });
   const page = readFileSync(new URL(`../../${PAGE}`, import.meta.url), 'utf8');

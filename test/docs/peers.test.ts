@@ -17,7 +17,7 @@ t.test('the example', async (t) => {
   ]);
 });
 
-t.test('the example of a partner that is told', async (t) => {
+t.test("the example of a partner that gets the client's address", async (t) => {
   const [, block] = readDocBlocks(PAGE).filter(({ language }) => language === 'yaml');
   t.match(configOf(`version: 1\n${block?.text ?? ''}`).destinations, [{ name: 'eco-sit', proxyProtocol: 'v2' }]);
 });

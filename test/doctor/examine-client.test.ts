@@ -58,6 +58,15 @@ t.test('all is well: a tunnel, a plain URL, and a way that is steered', async (t
   t.match(findingsOf(steered, 'way'), [{ state: 'ok', seen: '127.0.0.1 accepted the connection' }]);
 });
 
+t.test('a resolver that fails: the advice names what a client has, not a key of the proxy', async (t) => {
+  const lab = await startLab(t);
+  for (const [proxy, name] of [[null, ECO], ['http://proxy.example:3128', 'proxy.example']] as const) {
+    const report = await look(lab, { proxy, names: { [name]: 'ESERVFAIL' }, only: ['names'] });
+    t.strictSame(faultsOf(report), [`names resolver-failed ${name}`]);
+    t.match(findingsOf(report, 'names').find(({ state }) => state === 'fail'), { advice: /^Check that the DNS server of this host answers: \/etc\/resolv\.conf/ });
+  }
+});
+
 t.test('a range in NO_PROXY that covers the partner: Ruby goes by the address', async (t) => {
   const lab = await startLab(t);
   const right = { HTTPS_PROXY: lab.url, https_proxy: lab.url, NODE_USE_ENV_PROXY: '1', JAVA_TOOL_OPTIONS: '-Dhttps.proxyHost=a -Dhttps.proxyPort=1' };

@@ -87,7 +87,7 @@ t.test('a permitted request', async (t) => {
   ]);
 });
 
-t.test('why a client is none', async (t) => {
+t.test('why a peer is not a client', async (t) => {
   const kindsOf = (name: string, ask: Partial<Ask>): string[] => explainDecision(policy, makeAsk(ask)).clients.find((client) => client.name === name)?.kinds.map(({ kind, matches, detail }) => `${kind} ${matches ? 'yes' : 'no'}: ${detail}`) ?? [];
   t.strictSame(kindsOf('mesh', {}), ['addresses no: 10.8.1.4 is not in 10.20.0.0/16', 'certificates no: no certificate was shown']);
   t.strictSame(kindsOf('mesh', { peer: mesh }), ['addresses yes: 10.20.0.1 is in 10.20.0.0/16', 'certificates yes: URI:spiffe://cluster.local/ns/sit/sa/x is URI:spiffe://cluster.local/ns/sit/*']);
@@ -97,7 +97,7 @@ t.test('why a client is none', async (t) => {
   t.strictSame(kindsOf('people', { peer: makePeer('10.30.0.1', { user: 'bert' }) })[1], 'basic no: bert is not among its users');
 });
 
-t.test('why a token is none of a client', async (t) => {
+t.test('why a token belongs to no client', async (t) => {
   const tokens = compilePolicy(
     configOf(`version: 1
 clients:

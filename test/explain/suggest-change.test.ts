@@ -113,7 +113,7 @@ function isSaid(before: PolicyConfig, after: PolicyConfig, { destination, client
 /** What others may ask, now and before: variations of what was asked, and strangers to it. */
 const bystanders = fc.array(asks, { minLength: 10, maxLength: 10 });
 
-t.test('the request passes, nobody loses anything, nobody gains anything unsaid, and nobody has to show less', { timeout: 300_000 }, async (t) => {
+t.test('the request passes, no client loses anything, none gains anything that is not listed, and none has to show less', { timeout: 300_000 }, async (t) => {
   let proposed = 0;
   let none = 0;
   holds(

@@ -115,7 +115,7 @@ t.test('without leave to append, no client can say whom it speaks for', async (t
   t.notMatch(lab.told(), /6\.6\.6\.6/);
 });
 
-t.test('10,000 requests for things that nobody configured add no series', async (t) => {
+t.test('10,000 requests for things that are not configured add no series', async (t) => {
   const lab = await startLab(t);
   const random = seeded(4);
   const word = (): string => bytes(random, between(random, 1, 12)).toString('hex').replace(/^/, 'w');

@@ -18,7 +18,7 @@ const connectTo = (lab: Lab, fields = ''): string => `CONNECT ${ECO}:${lab.upstr
 const FORBIDDEN: Expected = { code: 'framing-forbidden', then: 'closed' };
 const MALFORMED: Expected = { code: 'request-malformed', then: 'closed' };
 
-t.test('two lengths, and lengths that are none', async (t) => {
+t.test('two lengths, and invalid lengths', async (t) => {
   const lab = await startLab(t);
   const table: [fields: string, expected: Expected][] = [
     ['Content-Length: 3\r\nTransfer-Encoding: chunked', FORBIDDEN],
@@ -51,7 +51,7 @@ t.test('two lengths, and lengths that are none', async (t) => {
   await stillServes(t, lab);
 });
 
-t.test('field sections that are none', async (t) => {
+t.test('invalid field sections', async (t) => {
   const lab = await startLab(t);
   const fields = ['X : y', 'X\t: y', 'X', ': y', 'X: y\nY: z', 'X: y\rY: z', 'X: y\0', 'X: \x01', 'X: \x7f', 'X: y\r\n z', 'X: y\r\n\tz', ' X: y', 'X\xe9: y', 'X\0: y', '(X): y', 'X: y\n'];
   for (const field of fields) {
@@ -61,7 +61,7 @@ t.test('field sections that are none', async (t) => {
   await stillServes(t, lab);
 });
 
-t.test('chunks that are none break the exchange, at the upstream too', async (t) => {
+t.test('invalid chunks break the exchange, at the upstream too', async (t) => {
   const lab = await startLab(t);
   const chunks: [text: string, code: FaultCode][] = [
     ['fffffffffffffffff\r\nabc', 'framing-forbidden'],

@@ -187,7 +187,7 @@ function listenOn(t: Test, server: Server, host: string, port: number): Promise<
   });
 }
 
-t.test('a pooled connection is permission for nobody: every request on it is judged', async (t) => {
+t.test('a pooled connection is no permission: every request on it is checked', async (t) => {
   const lab = await startLab(t, {
     configure: (draft) => {
       Object.assign(draft.clients, { pods: { addresses: ['127.0.0.1/32'] }, others: { addresses: ['127.0.0.3/32'] } });

@@ -106,7 +106,7 @@ t.test('no socket is left when the service ends in the middle of it', async (t) 
   t.pass();
 });
 
-t.test('a name that hangs hurts nobody else', async (t) => {
+t.test('a name that hangs delays no other', async (t) => {
   const lab = await startLab(t, {
     configure: ({ destinations: { eco }, timeouts }) => {
       eco['hosts'] = [ECO, '*.hangs.example'];
@@ -175,7 +175,7 @@ t.test('a connection that the partner closes just as it is taken again', async (
   await stillServes(t, lab);
 });
 
-t.test('beyond the limit a connection is told so, served nothing, and counted no longer when it goes', async (t) => {
+t.test('beyond the limit a connection gets an answer that says so, is not served, and is no longer counted when it goes', async (t) => {
   const lab = await startLab(t, { configure: ({ limits }) => Object.assign(limits, { connections: 5 }) });
   const held = await Promise.all(Array.from({ length: 5 }, () => openWire(t, lab.port)));
   for (const wire of held) wire.send('GET /');

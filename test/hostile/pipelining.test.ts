@@ -73,7 +73,7 @@ t.test('what is behind a request waits, unread, until that is answered', async (
   }
 });
 
-t.test('what stands behind CONNECT is the tunnel’s, or nobody’s', async (t) => {
+t.test('what follows CONNECT belongs to the tunnel, or is dropped', async (t) => {
   const lab = await startLab(t);
   for (const [authority, status, code] of [['evil.example:443', 403, 'host-not-allowed'], [`${ECO}:22`, 403, 'port-not-allowed'], [ECO, 400, 'target-malformed']] as const) {
     const { answers, reached, inStep, lines } = await attack(t, lab, connectTo(authority) + get(lab, '/behind'));
@@ -87,7 +87,7 @@ t.test('what stands behind CONNECT is the tunnel’s, or nobody’s', async (t) 
   await stillServes(t, lab);
 });
 
-t.test('a CONNECT inside a tunnel is told so', async (t) => {
+t.test('a CONNECT inside a tunnel is named in the answer', async (t) => {
   const lab = await startLab(t);
   const wire = await openWire(t, lab.port);
   wire.send(connectTo(`${ECO}:${lab.upstream.httpPort}`));
@@ -141,7 +141,7 @@ t.test('a body that is broken after its request was refused is not answered agai
   await stillServes(t, lab);
 });
 
-t.test('a client that goes while its CONNECT is being dialled harms nobody', async (t) => {
+t.test('a client that goes while its CONNECT is being dialled disturbs no other', async (t) => {
   const asked = Promise.withResolvers<undefined>();
   const lab = await startLab(t, {
     lookup: async (host) => {

@@ -38,7 +38,7 @@ const H2_PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0';
 const SOCKS4 = '\x04\x01\x01\xbb\x7f\0\0\x01user\0';
 const SOCKS5 = '\x05\x01\0';
 
-t.test('another protocol is told its mistake, once', async (t) => {
+t.test('another protocol gets one answer that names the mistake', async (t) => {
   const lab = await startLab(t);
   const hello = await clientHello(t);
   await refuses(t, lab, 'TLS', hello, { code: 'tls-on-http-port', then: 'closed' });
@@ -170,7 +170,7 @@ t.test('10,000 requests with something wrong in them', async (t) => {
   t.ok(accessLines(lab).every((line) => line['host'] === '-' || line['verdict'] !== 'allow' || line['host'] === ECO), 'nothing but the allowed host was allowed');
 });
 
-t.test('a refusal waits for nobody: a client that goes on talking is cut', async (t) => {
+t.test('a refusal does not wait: a client that goes on talking is cut', async (t) => {
   const lab = await startLab(t);
   const { answers, inStep } = await attack(t, lab, Buffer.alloc(4 * 1024 * 1024, '\x16'));
   t.match({ answers: answers.length, inStep }, { answers: 1, inStep: false });

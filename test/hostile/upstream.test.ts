@@ -269,7 +269,7 @@ t.test('bytes on an idle connection never become the next response', async (t) =
   t.match((await askRawPartner(t, lab)).heard, /^HTTP\/1\.1 200 OK\r\n[\s\S]*ok$/);
 });
 
-t.test('a second response behind the first is nobody’s, however soon the next request comes', async (t) => {
+t.test('a second response behind the first answers no request, however soon the next one comes', async (t) => {
   const lab = await startRawLab(t);
   let count = 0;
   lab.script = (wire) => {

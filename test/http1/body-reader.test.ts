@@ -191,7 +191,7 @@ t.test('extensions carry nothing, and cost work: a bound for each line and for a
   t.equal(attempt(chunk.repeat(17)), 'framing', 'of all together');
 });
 
-t.test('content is told as it was read, without a copy', async (t) => {
+t.test('content is passed on as it was read, without a copy', async (t) => {
   const reader = new BodyReader({ ...TERMS, lenient: false });
   reader.begin({ kind: 'length', length: 1000 });
   const piece = Buffer.alloc(600);

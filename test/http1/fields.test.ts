@@ -106,7 +106,7 @@ t.test('as many as may be, and one more', async (t) => {
   t.equal(read(`${lines(10)}\r\n folded`, LENIENT).length, 20, 'a folded line is no field');
 });
 
-t.test('reads from where it is told to', async (t) => {
+t.test('reads from the given offset', async (t) => {
   t.strictSame(readFields('GET / HTTP/1.1\r\nA: 1', 16, STRICT), ['A', '1']);
   t.strictSame(readFields('HTTP/1.1 200 OK', 15, STRICT), []);
 });

@@ -206,7 +206,7 @@ t.test('a header section', async (t) => {
   t.equal(headText('HTTP/1.1 200 OK', ['A', '1'], 'Connection: close\r\n'), 'HTTP/1.1 200 OK\r\nA: 1\r\nConnection: close\r\n\r\n');
 });
 
-t.test('nobody waits for what the system takes at once, however much comes in one turn', async (t) => {
+t.test('no writer waits for what the system takes at once, however much comes in one turn', async (t) => {
   for (const chunked of [false, true]) {
     const wire = new Wire();
     const writer = new MessageWriter(wire);

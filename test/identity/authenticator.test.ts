@@ -79,7 +79,7 @@ async function ask(authenticator: Authenticator, field: string, asker = PEER): P
   return { answer: plain(await answer), verified: answer instanceof Promise };
 }
 
-t.test('no header, or nobody who would be known by one', async (t) => {
+t.test('no header, or no client with credentials', async (t) => {
   const { authenticator } = start(t, [ALICE]);
   t.strictSame(known(authenticator, []), NOTHING);
   const byAddress = start(t, [client({ addresses: ['10.0.0.0/8'] })]).authenticator;
@@ -295,7 +295,7 @@ t.test('a flood of wrong tokens', async (t) => {
   t.equal(server.requests(), 2, 'unknown keys have the set fetched once');
 });
 
-t.test('a key server that hangs holds up nobody whose key is known', async (t) => {
+t.test('a key server that hangs delays no token whose key is known', async (t) => {
   const issuer = await createIssuer(ISSUER);
   const server = await startKeyServer(t, issuer);
   const tokens = [{ issuer: ISSUER, audience: 'eco-egress', subjects: ['*'], jwks: { kind: 'url', url: server.url } }] as const;

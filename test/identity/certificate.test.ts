@@ -73,7 +73,7 @@ t.test('a name within a name stays within it', async (t) => {
   }
 });
 
-t.test('URIs that a pattern could misread are none', async (t) => {
+t.test('URIs that a pattern could misread are not accepted', async (t) => {
   const good = [
     'spiffe://cluster.local/ns/dynatrace-sit/sa/activegate',
     'spiffe://cluster.local',
@@ -113,7 +113,7 @@ t.test('URIs that a pattern could misread are none', async (t) => {
   for (const uri of bad) t.equal(sanOf('URI', uri), null, uri.slice(0, 80));
 });
 
-t.test('other kinds of names identify nobody', async (t) => {
+t.test('other kinds of names identify no client', async (t) => {
   const certificate = await certify([{ type: 'dn', value: 'CN=DNS:evil.example' }, { type: 'id', value: '1.2.3.4' }, { type: 'dns', value: 'good.example' }]);
   t.match(certificate.subjectAltName, /DirName:.*Registered ID:/);
   t.strictSame(sansOf(certificate), ['DNS:good.example']);

@@ -94,7 +94,7 @@ t.test('who has failed comes last, and leaves a place to the others', async (t) 
   t.strictSame(order, ['worse', 'good', 'new', 'bad', 'bad', 'bad', 'worse']);
 });
 
-t.test('too many failures: turned away until they are forgiven, and nobody else is', async (t) => {
+t.test('too many failures: refused until they have expired, and only that address', async (t) => {
   const { gate, clock } = createGate();
   await fail(gate, '10.0.0.1', 5);
   t.throws(() => gate.run('10.0.0.1', () => Promise.resolve(), never), { code: 'limit-reached', retryAfter: 1, message: /5 credentials from 10\.0\.0\.1 were wrong/ });

@@ -153,7 +153,7 @@ t.test('a set that cannot be used is a failure like any other', async (t) => {
   t.match(await find(keys, 'key-1'), { id: ONE });
 });
 
-t.test('closed: the read under way ends, none begins, nothing is told', async (t) => {
+t.test('closed: the read under way ends, none begins, nothing is reported', async (t) => {
   const { keys, reads, signals, clock, faults } = createSource();
   keys.close();
   t.equal(signals[0]?.aborted, true);

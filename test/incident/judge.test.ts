@@ -175,7 +175,7 @@ t.test('a certificate that has expired is named beside another source address', 
   t.match(judgeIncident(wrong(both(tlsFault('x (CERT_HAS_EXPIRED)')), { source: mismatch })), { part: 'nat', also: [{ part: 'partner-tls', state: 'broken', sentence: /has expired/ }] });
 });
 
-t.test('a clock that is off is told with its direction', async (t) => {
+t.test('a clock that is off is reported with its direction', async (t) => {
   const { evidence } = judgeIncident(wrong({}, { clocks: [{ where: 'a:80', ahead: -400_000_000 }, { where: 'b:80', ahead: 400_001_000 }] }));
   t.strictSame(evidence.map(({ text }) => text), ['The Date of a:80 is 400000 s behind our clock', 'The Date of b:80 is 400001 s ahead of our clock']);
 });

@@ -149,7 +149,7 @@ t.test('a trial lasts until the answer, where answers were missing', async (t) =
   t.strictSame(await askOften(at, 3), ['ok']);
 });
 
-t.test('a client that leaves: its failures are none, and its trial is given back', async (t) => {
+t.test('a client that leaves: no failure is counted, and its trial is given back', async (t) => {
   const clock = { now: 0 };
   const partner = await startIllPartner(t);
   const { first } = partner;

@@ -67,7 +67,7 @@ t.test('an answer that came while the process stood still is read before it cont
   t.match(answer, /^HTTP\/1\.1 417 No\r\n/);
 });
 
-t.test('an upstream that cannot be dialled is told to an expecting client before it sends its body', async (t) => {
+t.test('an expecting client learns that the upstream cannot be dialled before it sends its body', async (t) => {
   const port = await listen(t, createServer(), '127.0.0.9');
   const lab = await startLab(t, { configure: (draft) => Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined }) });
   const answer = await askRaw(t, lab.port, `PUT http://${ECO}:${port}/ HTTP/1.1\r\nHost: ${ECO}:${port}\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n`);

@@ -194,7 +194,7 @@ t.test('report mode: what require would close passes and is reported, plain text
   }
 });
 
-t.test('require: report mode between others is none here', async (t) => {
+t.test('require: a destination in report mode beside others has no effect here', async (t) => {
   const lab = await startRawLab(t, 'require', (draft) => {
     draft.clients['others'] = { addresses: ['192.0.2.0/24'] };
     draft.destinations['else'] = { hosts: ['else.example'], ports: [443], report: true };
@@ -317,7 +317,7 @@ t.test('a second hello that the partner asked for (HelloRetryRequest)', async (t
   }
 });
 
-t.test('a CONNECT inside a tunnel is told its own mistake', async (t) => {
+t.test('a CONNECT inside a tunnel gets an answer that names the mistake', async (t) => {
   const lab = await startRawLab(t, 'require');
   const { client } = await openTunnel(t, lab);
   client.send('CONNECT other.example:443 HTTP/1.1\r\n\r\n');

@@ -71,7 +71,7 @@ t.test('each direction ends on its own, through parents of every kind', async (t
   }
 });
 
-t.test('a reset of the upstream is none of an orderly end', async (t) => {
+t.test('a reset of the upstream does not become an orderly end', async (t) => {
   const { lab } = await startWay(t, ['http']);
   const { client, upstream } = await openTunnel(t, lab);
   upstream.socket.resetAndDestroy();
@@ -101,7 +101,7 @@ t.test('100 MB through a chain and TLS in TLS, byte for byte', async (t) => {
   t.match(await lab.logged((line) => line['form'] === 'connect'), { code: 'ok', bytesReceived: bytes });
 });
 
-t.test('no socket is left, whoever goes first', async (t) => {
+t.test('no socket is left, whichever side ends first', async (t) => {
   const { lab } = await startWay(t, SCHEMES);
   const before = countSockets();
   for (let round = 0; round < 5; round += 1) {

@@ -85,7 +85,7 @@ t.test('exchanges, in all and for one client, over all forms together', async (t
   }
 });
 
-t.test('client connections: the next one is told at once, without having asked', async (t) => {
+t.test('client connections: the next one is refused at once, before its request', async (t) => {
   const lab = await startLab(t, { configure: limit({ connections: 2 }) });
   const open = [await openWire(t, lab.port), await openWire(t, lab.port)];
   for (const wire of open) {

@@ -82,7 +82,7 @@ t.test('PROXY protocol: from a stranger it is refused by name, and without it a 
   }
 });
 
-t.test('PROXY protocol: a trusted peer without it, with a broken one or with two is told so', async (t) => {
+t.test('PROXY protocol: a trusted peer without it, with a broken one or with two gets an answer that says so', async (t) => {
   const lab = await startPeerLab(t, { listener: PROXIED });
   const good = line(`TCP4 ${POD} 10.0.0.1 1 2`);
   const broken: readonly (readonly [what: string, bytes: Buffer, because: RegExp])[] = [
@@ -154,7 +154,7 @@ t.test('X-Forwarded-For: of a trusted peer that cannot be read, the request is r
   t.equal(lab.upstream.connections, 0);
 });
 
-t.test('X-Forwarded-Client-Cert: the last certificate that a trusted peer names decides, and leaves with nobody', async (t) => {
+t.test('X-Forwarded-Client-Cert: the last certificate that a trusted peer names decides, and is not passed on', async (t) => {
   const lab = await startPeerLab(t, {
     listener: { believe: ['x-forwarded-client-cert'] },
     configure: (draft) => {
@@ -209,7 +209,7 @@ t.test('each request of a connection has its own client', async (t) => {
   t.strictSame(lab.log.flatMap((line) => line['clientAddress'] ?? []).toSorted(), [POD, OTHER, POD6].toSorted());
 });
 
-t.test('the upstream is told the address we saw ourselves, behind those it was told already', async (t) => {
+t.test('the upstream gets the address we saw ourselves, behind those that the field has already', async (t) => {
   const lab = await startPeerLab(t, { listener: { ...PROXIED, ...FORWARDED }, configure: (draft) => Object.assign(draft.headers, { xForwarded: 'append' }) });
   const heard = await askRaw(t, lab.port, after(line('TCP4 10.9.0.7 10.0.0.1 1 2'), wireRequest(lab, 'forward', [`X-Forwarded-For: ${POD}`])));
   const { headers } = JSON.parse(heard.slice(heard.indexOf('{'))) as { headers: string[] };

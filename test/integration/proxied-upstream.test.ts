@@ -66,7 +66,7 @@ t.test('every form: a tunnel names its client with its port, exchanges name it w
   }
 });
 
-t.test('a client that no peer speaks for is named by its own address and port, and by the address alone where a header told it', async (t) => {
+t.test('a client that no peer speaks for is named by its own address and port, and by the address alone where a header named it', async (t) => {
   const lab = await startFrontedLab(t, 'v1');
   const wire = await openWire(t, lab.port, { from: STRANGER });
   const port = wire.socket.localPort ?? 0;

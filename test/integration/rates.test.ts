@@ -34,7 +34,7 @@ const LIMITED = /^HTTP\/1\.1 429 Egress denied: rate-limited\r\n[^]*Proxy-Status
 
 const isEnd = (line: LogLine): boolean => 'durationMs' in line;
 
-t.test('requests and tunnels, in every form: the next one is told when to come again, and is then served', async (t) => {
+t.test('requests and tunnels, in every form: the next one gets Retry-After, and is served then', async (t) => {
   for (const form of FORMS) {
     const clock = new Clock();
     const kind = form === 'connect' ? 'tunnels' : 'requests';
@@ -175,7 +175,7 @@ t.test('cut: steered TLS and WebSocket', async (t) => {
   t.match(await other.logged((line) => line.code === 'byte-limit-reached'), { ...USED_UP, form: 'gateway', status: 101 });
 });
 
-t.test('cut: an exchange in its middle is seen to be broken; one without an answer is told', async (t) => {
+t.test('cut: an exchange in its middle is visibly broken; one without an answer gets a refusal', async (t) => {
   for (const form of TERMINATED) {
     for (const framing of ['chunked', 'length', 'events'] as const) {
       const lab = await startHeldLab(t, { configure: rate({ perClient: { received: '64KiB/day' }, whenExhausted: 'cut' }) });
@@ -209,7 +209,7 @@ t.test('cut: an upload', async (t) => {
   t.notOk(req.complete);
 });
 
-t.test('report mode: all of it passes, and is told', async (t) => {
+t.test('report mode: all of it passes, and is reported', async (t) => {
   for (const more of [{ report: true }, {}]) {
     const lab = await startLab(t, { configure: (draft) => { rate({ perAddress: { requests: '1/h', tunnels: '1/h', received: '1MiB/day' }, whenExhausted: 'cut' }, more)(draft); if (more.report !== true) draft.mode = 'report'; } });
     for (const form of FORMS) {

@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { ask, FORMS, TERMINATED } from '../support/ask.ts';
 import { ECO, startLab } from '../support/lab.ts';
 
-t.test('what the policy would deny passes, and is told', async (t) => {
+t.test('what the policy would deny passes, and is reported', async (t) => {
   const lab = await startLab(t, {
     configure: (draft) => {
       draft.mode = 'report';

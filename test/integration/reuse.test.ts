@@ -246,7 +246,7 @@ t.test('a new connection that breaks is not tried again', async (t) => {
   t.equal(connections, 1);
 });
 
-t.test('as many connections as a client’s share; who waits too long is told so', async (t) => {
+t.test('as many connections as a client’s share; a request that waits too long is refused with that reason', async (t) => {
   const answers: (() => void)[] = [];
   const waiting = Promise.withResolvers<undefined>();
   const upstream = createHttpServer((_req, res) => {

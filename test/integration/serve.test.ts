@@ -125,7 +125,7 @@ t.test('a port in use: one line that says what to do, exit 1', async (t) => {
   t.match(stderr, new RegExp(`^eco-egress could not start: 127\\.0\\.0\\.1:${taken} is in use\\.[^\\n]*\\n$`));
 });
 
-t.test('an uncaught error ends it with 1 and is told with its stack, also during a drain', async (t) => {
+t.test('an uncaught error ends it with 1 and its stack is printed, also during a drain', async (t) => {
   const port = await listen(t, createServer(wireOf));
   const thrower = encodeURIComponent('process.on("SIGWINCH", () => { throw new Error("on purpose"); })');
   for (const draining of [false, true]) {

@@ -141,7 +141,7 @@ t.test('drain: idle connections are closed, a busy one after its response', asyn
   t.ok(performance.now() - started < 10_000, 'a connection that never asked does not hold the drain up');
 });
 
-t.test('drain: what is not done at the deadline is cut, told and logged', async (t) => {
+t.test('drain: what is not done at the deadline is cut, answered and logged', async (t) => {
   const lab = await startHeldLab(t, { configure: (draft) => Object.assign(draft.timeouts, { drain: '200ms' }) });
   const unanswered = ask(lab, 'gateway');
   const answered = await openWire(t, lab.port);

@@ -37,7 +37,7 @@ async function until<T>(ask: () => Promise<T>, fits: (answer: T) => boolean): Pr
 const showing = (lab: Lab, result: string) => until(() => json(lab, '/source-ip'), ({ body }) => body['result'] === result);
 const aboutSource = ({ msg }: LogLine): boolean => msg?.startsWith('the source address') === true;
 
-t.test('a NAT that changes its address is told once, and when it is right again', async (t) => {
+t.test('a NAT that changes its address is logged once, and again when it is right', async (t) => {
   const endpoint = await startEchoEndpoint(t, RIGHT);
   const lab = await startLab(t, { configure: proving(endpoint) });
   t.match((await showing(lab, 'match')).body, { expected: [RIGHT], seen: RIGHT, reason: null, remark: null, silentPartners: { length: 0 } });

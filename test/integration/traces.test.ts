@@ -58,7 +58,7 @@ function headersSeen(body: string): Map<string, string> {
   return seen;
 }
 
-t.test('an exchange by the gateway: two spans, the upstream is told of ours, and the log has the same ids', async (t) => {
+t.test('an exchange by the gateway: two spans, the upstream gets ours, and the log has the same ids', async (t) => {
   const { lab, collector } = await startTraced(t);
   const response = await fetch(`${lab.url}/eco/api/x?secret=1`);
   t.equal(response.status, 200);
@@ -218,7 +218,7 @@ t.test('a partner that cannot be dialled', async (t) => {
   t.match(client, { error: true, parentSpanId: server.spanId, attributes: { 'error.type': 'connection-refused', 'network.peer.address': '127.0.0.1' } });
 });
 
-t.test('a method that nobody knows makes up no name', async (t) => {
+t.test('an unknown method is in no span name', async (t) => {
   const { lab, collector } = await startTraced(t);
   t.equal((await fetch(`${lab.url}/eco/x`, { method: 'BREW' })).status, 400, 'of the upstream');
   const { server } = await pairOf(collector, 2);
@@ -277,7 +277,7 @@ t.test('TLS, with headers from a file: rotated by a reload, and the collector is
   t.notMatch(everything, /(?:one|two)-secret/);
 });
 
-t.test('no query, credential, user information, header value or content is ever told', async (t) => {
+t.test('no query, credential, user information, header value or content is ever exported', async (t) => {
   const SECRET = 'S3cr3t';
   const { lab, collector } = await startTraced(t, {
     onRequest: (req, res) => {

@@ -202,7 +202,7 @@ t.test('a client that goes away while its upstream is dialled leaves nothing beh
   }
 });
 
-t.test('a CONNECT inside a tunnel is told its mistake, and none of it reaches the upstream', async (t) => {
+t.test('a CONNECT inside a tunnel is answered with the mistake, and none of it reaches the upstream', async (t) => {
   const lab = await startTunnelLab(t);
   const { client, upstream } = await openTunnel(t, lab);
   client.send('CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n');

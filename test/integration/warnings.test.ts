@@ -32,7 +32,7 @@ const inReport: Readonly<Record<string, (draft: Draft) => void>> = {
 };
 
 for (const [what, change] of Object.entries(inReport)) {
-  t.test(`report mode ${what} is told at the start, at a reload, in /readyz, on the page and as a gauge`, async (t) => {
+  t.test(`report mode ${what} is reported at the start, at a reload, in /readyz, on the page and as a gauge`, async (t) => {
     const lab = await startLab(t, { configure: change });
     const told = { kind: 'report-mode', level: 'warn', msg: /^the configuration: Report mode: /, place: /^\/lab\/egress\.yaml:\d+$/ };
     t.match(await lab.logged(({ kind }) => kind === 'report-mode'), told);
@@ -52,7 +52,7 @@ for (const [what, change] of Object.entries(inReport)) {
   });
 }
 
-t.test('a thousand warnings are counted, and the first ones told', async (t) => {
+t.test('a thousand warnings are counted, and the first ones shown', async (t) => {
   const lab = await startLab(t, {
     configure: ({ clients }) => {
       for (let index = 0; index < 1_000; index += 1) clients[`unused-${index}`] = { addresses: [`10.${index >> 8}.${index & 255}.0/24`] };
@@ -118,7 +118,7 @@ t.test('one hash of the whole configuration, the file and the time of the last g
   })) as { hashes: unknown[] }).hashes, 'the hash of what is in effect');
 });
 
-t.test('the content of a file that changed is a difference, and its name alone is told', async (t) => {
+t.test('the content of a file that changed is a difference, and only its name is shown', async (t) => {
   const files: Record<string, string> = { '/lab/pass.txt': 'user:one' };
   const change = (draft: Draft): void => {
     draft.hops = { gw: { url: 'http://gw.example:3128', credentialsFile: 'pass.txt' } };

@@ -224,7 +224,7 @@ t.test('101 is the only way out of HTTP: other upgrades are served plain, withou
   }
 });
 
-t.test('a 101 that nobody asked for is a broken upstream', async (t) => {
+t.test('a 101 that was not asked for is a broken upstream', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req) => {
       req.socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbogus');

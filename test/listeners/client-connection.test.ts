@@ -325,7 +325,7 @@ t.test('what is no request is refused, and the connection closed when the client
   }
 });
 
-t.test('broken content is told to the request, and the answer is the last', async (t) => {
+t.test('broken content is reported to the request, and the answer is the last', async (t) => {
   for (const rest of ['x\r\n', '1\r\nab\r\n', '0\r\nContent-Length: 1\r\n\r\n']) {
     const bench = await start(t);
     bench.serve = () => {};
@@ -366,7 +366,7 @@ t.test('a client that ends its direction', async (t) => {
   t.equal(client.ended, true);
 });
 
-t.test('a client that resets is told to the request, once', async (t) => {
+t.test('a client that resets is reported to the request, once', async (t) => {
   const bench = await start(t);
   bench.serve = () => {};
   const client = await bench.open();
@@ -425,7 +425,7 @@ t.test('the clocks', async (t) => {
   t.strictSame(request?.told, ['stalled']);
 });
 
-t.test('a client that uploads on behind its answer keeps its connection meanwhile, and not for ever', async (t) => {
+t.test('a client that uploads on behind its answer keeps its connection meanwhile, and not without end', async (t) => {
   for (const last of ['', 'Connection: close\r\n']) {
     for (const [bytes, rounds] of [[16_384, 6], [16_383, 1]] as const) {
       const bench = await start(t);
@@ -573,7 +573,7 @@ t.test('what is thrown ends that connection alone', async (t) => {
   }
 });
 
-t.test('an answer from the upstream: its framing for whoever asks', async (t) => {
+t.test('an answer from the upstream: its framing for each version and method', async (t) => {
   const rows: readonly (readonly [what: string, request: string, head: string, expected: RegExp])[] = [
     ['a length', get('/'), 'HTTP/1.1 200 OK\r\nContent-Length: 3', /^HTTP\/1\.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\nKeep-Alive: timeout=4\r\n\r\nabc$/],
     ['chunks', get('/'), 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked', /^HTTP\/1\.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=4\r\n\r\n3\r\nabc\r\n0\r\nX: 1\r\n\r\n$/],

@@ -112,7 +112,7 @@ t.test('a time that is waited for comes whatever moves, and until another one is
   t.strictSame(item.called, [1100, 1101]);
 });
 
-t.test('each is watched for itself, and not after it has left, also while the others are told', async (t) => {
+t.test('each is watched for itself, and not after it has left, also while the others are called', async (t) => {
   const { clock, pass } = start(t);
   const [one, other, third] = [new Item(10), new Item(20), new Item(10)];
   const all = [one, other, third];

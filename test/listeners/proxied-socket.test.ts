@@ -112,7 +112,7 @@ for (const [version, header] of Object.entries(HEADERS)) {
   });
 }
 
-t.test('after it, nobody listens to the socket any more', async (t) => {
+t.test('after it, the socket has no listeners any more', async (t) => {
   const { server, outcome, deliver } = await meet(t);
   const before = server.listenerCount('close');
   t.strictSame(['readable', 'error'].map((name) => server.listenerCount(name)), [1, 2], 'while it waits');
@@ -128,7 +128,7 @@ t.test('what is no header is a fault at its first byte', async (t) => {
   t.match(await outcome, { code: 'proxy-protocol-malformed' });
 });
 
-t.test('silence, and an end or a reset before the first byte, close the socket and are nobody’s fault', async (t) => {
+t.test('silence, and an end or a reset before the first byte, close the socket and are not reported', async (t) => {
   const silent = await meet(t, 20);
   t.equal(await silent.outcome, 'closed', 'silence');
   const ended = await meet(t);
@@ -139,7 +139,7 @@ t.test('silence, and an end or a reset before the first byte, close the socket a
   t.equal(await reset.outcome, 'closed', 'a reset');
 });
 
-t.test('a reset in the middle closes the socket, with nobody left to answer', async (t) => {
+t.test('a reset in the middle closes the socket, without an answer', async (t) => {
   const { client, outcome, deliver } = await meet(t);
   await deliver(HEADERS.v1.subarray(0, 10));
   client.socket.resetAndDestroy();

@@ -160,7 +160,7 @@ t.test('no bytes whatever make it throw, and what it takes lies within the bytes
   );
 });
 
-t.test('a header that nobody expected is recognised, and nothing else is', async (t) => {
+t.test('an unexpected header is recognised, and nothing else is', async (t) => {
   for (const [what, header] of TAKEN) {
     t.equal(isProxyHeader(header), true, what);
     t.equal(recogniseMistake(header, { peer: { address: '10.9.0.7' }, proxyHeaderLength: 0, secure: false }, 'off')?.code, 'peer-not-trusted', what);

@@ -56,7 +56,7 @@ t.test('what a parent said stands before what we say', async (t) => {
   t.notMatch(JSON.stringify(secret), 's3cretpassword');
 });
 
-t.test('told where it is found out', async (t) => {
+t.test('reported where it is found', async (t) => {
   const answers: Record<string, string> = {
     '/lengths': 'HTTP/1.1 201 Created\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n',
     '/switched': 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n',

@@ -172,7 +172,7 @@ t.test('a load balancer that names its clients is let in, by its own address', a
   t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24', '10.9.0.0/24']);
 });
 
-t.test('clients without addresses: no load balancer for everybody, and a word', async (t) => {
+t.test('clients without addresses: no load balancer that is open to all, and a note', async (t) => {
   const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
   const { objects, notes } = renderText('external-service', text);
   t.strictSame(objects, []);

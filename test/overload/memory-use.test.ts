@@ -79,7 +79,7 @@ t.test('below systemd the limit is that of the unit, or of the slice above it', 
   t.strictSame(readCgroup(root, own), { of: 'cgroup', used: 500, limit: 1000, share: 0.5 });
   lay(root, { [`${unit}/memory.max`]: 'max\n', 'system.slice/memory.max': '2000\n', 'system.slice/memory.current': '1200\n' });
   t.match(readCgroup(root, own), { used: 1200, limit: 2000 });
-  t.match(readCgroup(lay(t.testdir(), { 'memory.max': '1000', 'memory.current': '950' }), own), { used: 950 }, 'a container that is told the path of its host');
+  t.match(readCgroup(lay(t.testdir(), { 'memory.max': '1000', 'memory.current': '950' }), own), { used: 950 }, 'a container that sees the path of its host');
   const [limit, used] = ['memory.limit_in_bytes', 'memory.usage_in_bytes'].map((name) => `memory/${unit}/${name}`);
   t.match(readCgroup(lay(t.testdir(), { 'memory/memory.limit_in_bytes': '9223372036854771712', 'memory/memory.usage_in_bytes': '9000', [String(limit)]: '1000', [String(used)]: '950' }), `4:memory:/${unit}\n0::/\n`), { used: 950, limit: 1000 }, 'version 1');
   t.end();

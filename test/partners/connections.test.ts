@@ -220,7 +220,7 @@ t.test('a first TLS handshake that is reset is tried again: nothing was sent', a
   }
 });
 
-t.test('a handshake that is always reset is not tried for ever', async (t) => {
+t.test('a handshake that is always reset is not retried without end', async (t) => {
   const { place, secure, lab } = await startPartnerLab(t, {
     script: async () => {},
     delay: 5,

@@ -76,7 +76,7 @@ t.test('what is no plain address is refused', async (t) => {
   for (const address of ['fe80::1%eth0', 'localhost', '127.1', '']) t.equal(guard(address, 443)?.code, 'address-not-allowed', JSON.stringify(address));
 });
 
-t.test('a range that is none is a mistake of the caller', async (t) => {
+t.test('an invalid range is a mistake of the caller', async (t) => {
   for (const range of ['10.0.0.0/33', '10.0.0.0/', 'eco', '']) {
     t.throws(() => createAddressGuard({ name: 'eco', addresses: [range] }, nobody), TypeError, range);
   }

@@ -96,7 +96,7 @@ t.test('a rule is in report mode only while it is in effect', async (t) => {
   }
 });
 
-t.test('the denial that was not enforced is told whole', async (t) => {
+t.test('the denial that was not enforced is reported completely', async (t) => {
   const verdict = decide(compilePolicy({ ...config, mode: 'report' }), makeAsk({ port: 22 }));
   t.match(verdict, { verdict: 'report', would: { verdict: 'deny', code: 'port-not-allowed', detail: /eco-sit\.telus\.internal:22/, remedy: 'add 22 to destinations.eco.ports' } });
   const enforced = decide(compilePolicy(config), makeAsk({ port: 22 }));

@@ -35,7 +35,7 @@ function open(vectored = true): { socket: Broken; errors: string[]; heard: () =>
   return { socket, errors, heard: () => heard };
 }
 
-t.test('what comes after it is read to its end, and then the failure is told', async (t) => {
+t.test('what comes after it is read to its end, and then the failure is reported', async (t) => {
   for (const [what, vectored, writes] of [
     ['one write', true, 1],
     ['several', true, 3],

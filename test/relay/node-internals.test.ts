@@ -45,7 +45,7 @@ t.test('a socket gives what it reads to us, into buffers of ours, from any time 
   await once(socket, 'close');
 });
 
-t.test('a socket whose reads are taken stops when it is told to, and continues after resume', async (t) => {
+t.test('a socket whose reads are taken over stops at pause, and continues after resume', async (t) => {
   const buffer = Buffer.alloc(1000);
   let got = 0;
   let resumed = 0;

@@ -330,7 +330,7 @@ t.test('a connection that leaves the pool makes room in the share of its client 
   h.pool.release(second);
 });
 
-t.test('a client that has its share of the line is told so, and not that the line is full', async (t) => {
+t.test('a client that has its share of the line is refused for that, and not because the line is full', async (t) => {
   const h = await start(t, { size: 1, queue: 4 });
   await wait(h.pool).connection;
   for (let i = 0; i < 2; i += 1) wait(h.pool, 'one');
@@ -339,7 +339,7 @@ t.test('a client that has its share of the line is told so, and not that the lin
   await t.rejects(wait(h.pool, 'four').connection, { message: /are busy, and 4 requests may wait for one$/ });
 });
 
-t.test('who waits in vain while a limit forbids more connections is told of that limit', async (t) => {
+t.test('a request that waits in vain while a limit forbids more connections is refused with that limit', async (t) => {
   const limit = new Fault('limit-reached', 'no NAT port is free', { retryAfter: 1, remedy: 'raise nat.ports' });
   const h = await start(t);
   const first = (await wait(h.pool).connection).dialled;
@@ -356,7 +356,7 @@ t.test('who waits in vain while a limit forbids more connections is told of that
   await t.rejects(wait(pool).connection, { message: limit.message, remedy: limit.remedy });
 });
 
-t.test('who waits longer than a dial should take is told that it is still being opened, not that others are busy', async (t) => {
+t.test('a request that waits longer than a dial should take is refused because the connection is still being opened, not because others are busy', async (t) => {
   for (const held of [0, 1]) {
     const h = await start(t);
     const { dialled } = await wait(h.pool).connection;

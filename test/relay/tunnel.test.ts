@@ -177,7 +177,7 @@ t.test('either side may break while bytes are held', async (t) => {
   }
 });
 
-t.test('a CONNECT among the early data is refused before anybody looks, and is told why', async (t) => {
+t.test('a CONNECT among the early data is refused before it is inspected, with the reason', async (t) => {
   const bench = await setUpTunnel(t);
   const script = new Script('hold', 'done');
   bench.tunnel(script).start(Buffer.from('CONNECT other.example:443 HTTP/1.1\r\n\r\n'));
@@ -359,7 +359,7 @@ t.test('a client behind TLS is closed where others are reset', async (t) => {
   }
 });
 
-t.test('TLS whose client ended first is told of the end all the same (close_notify)', async (t) => {
+t.test('TLS whose client ended first gets the end all the same (close_notify)', async (t) => {
   const { authority, certPem, keyPem } = await labCertificates();
   const bench = await setUpTunnel(t);
   const server = createTlsServer({ cert: certPem, key: keyPem, allowHalfOpen: true });

@@ -166,7 +166,7 @@ t.test('a reset in the middle is no end, also where the end of the connection is
   }
 });
 
-t.test('an error that was told before the end makes it none', async (t) => {
+t.test('an error before the end makes the end an error', async (t) => {
   const { connection, upstream } = await start(t);
   const scribe = new Scribe();
   connection.begin(scribe, 'GET', GET, NO_CONTENT);
@@ -285,7 +285,7 @@ t.test('the header section leaves without its content', async (t) => {
   t.equal(await asked(upstream), '0\r\nX-Sum: 1\r\n\r\n');
 });
 
-t.test('abandoned, nothing more is told and the connection is closed', async (t) => {
+t.test('abandoned, nothing more is reported and the connection is closed', async (t) => {
   const { connection, upstream } = await start(t);
   const scribe = new Scribe();
   connection.begin(scribe, 'GET', GET, NO_CONTENT);
@@ -357,7 +357,7 @@ t.test('of age, it is old, and not all at once', async (t) => {
   t.equal(old.isOld, true);
 });
 
-t.test('an upstream that asks for a client certificate we do not have is told apart from one that cuts', async (t) => {
+t.test('an upstream that asks for a client certificate we do not have is distinguished from one that cuts', async (t) => {
   const { certPem, keyPem, authority } = await labCertificates();
   const port = await listen(t, createTlsServer({ cert: certPem, key: keyPem, ca: authority.certPem, requestCert: true, rejectUnauthorized: true }));
   const lab = await startLab(t, {

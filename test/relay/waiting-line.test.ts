@@ -128,7 +128,7 @@ t.test('in a line that stands all are pressing, however short each waits', async
   clearInterval(alive);
 });
 
-t.test('who has waited too long is told once, in order, and the others wait on', async (t) => {
+t.test('what has waited too long is called once, in order, and the others wait on', async (t) => {
   const late: ConnectionWaiter[] = [];
   const told = Promise.withResolvers<undefined>();
   const line = open(t, {

@@ -74,7 +74,7 @@ t.test('a rule in report mode ends at its time, with what it alone let pass', as
   t.equal((await warnings(lab)).length, 1);
 });
 
-t.test('a clock that was ahead and is set back takes its warnings along, and the end is told at its time', async (t) => {
+t.test('a clock that was ahead and is set back withdraws its warnings, and the end is reported at its time', async (t) => {
   const lab = await startLab(t, { configure: (draft) => void draft.rules.splice(0, 1, { ...structuredClone(RULE), ...endsIn(100) }) });
   const pass = holdDate(t);
   pass(200 * DAY);
@@ -89,7 +89,7 @@ t.test('a clock that was ahead and is set back takes its warnings along, and the
   t.ok(await lab.logged(({ kind }) => kind === 'expires-soon'));
 });
 
-t.test('a reload begins anew, and what it warned of is not told again when the time comes', async (t) => {
+t.test('a reload begins anew, and what it warned of is not reported again when the time comes', async (t) => {
   const lab = await startLab(t);
   const rules = (...days: number[]) => (draft: Draft): void => void draft.rules.splice(0, 1, ...days.map((each) => ({ ...structuredClone(RULE), ...endsIn(each) })));
   t.match(await lab.reload(rules(10, 20)), { result: 'applied' });

@@ -71,7 +71,7 @@ t.test('while the resolver fails, what is known of names outlasts a reload, unle
   t.equal(await ask(), 502);
 });
 
-t.test('limits that need more open files than there may be are told of', async (t) => {
+t.test('limits that need more open files than there may be are reported', async (t) => {
   const lab = await startLab(t, { openFiles: 8_000 });
   t.match(await lab.reload((draft) => { draft.limits['connections'] = 100_000; }), { result: 'applied' });
   t.match(await lab.logged(({ msg }) => msg?.startsWith('the limit of open files is lower') === true), { level: 'warn', openFiles: 8_000, needed: 102_356 });

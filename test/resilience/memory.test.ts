@@ -50,7 +50,7 @@ const INSIDE = 'ECO_TEST_OWN_NETWORK';
 
 if (process.env[INSIDE] === undefined && spawnSync('unshare', [...OWN_NETWORK, 'true']).status === 0) {
   void t.spawn('unshare', [...OWN_NETWORK, process.execPath, ...process.execArgv, import.meta.filename], { env: { ...process.env, [INSIDE]: '1' } }, 'in a network of its own');
-} else t.test('tunnels, exchanges and header sections, all that may be, and nobody reads', async (t) => {
+} else t.test('tunnels, exchanges and header sections, as many as the limits permit, with clients that do not read', async (t) => {
   const memory = shippedMemory();
   const taken: Socket[] = [];
   const partner = createServer((socket) => {

@@ -111,7 +111,7 @@ const SHAPES: Record<string, Parameters<typeof start>[1]> = {
   'an open destination': { configure: ({ destinations }) => void (destinations['open'] = { hosts: ['*.example', '*.com', '169.254.169.254'], ports: ['1-65535'] }) },
 };
 
-t.test('it holds, whatever the listeners take, and nobody notices', async (t) => {
+t.test('it passes, whatever the listeners accept, and leaves no trace', async (t) => {
   for (const [shape, options] of Object.entries(SHAPES)) {
     await t.test(shape, async (t) => {
       const lab = await start(t, options);
@@ -215,7 +215,7 @@ t.test('limits that are reached do not concern it, and it takes no place', async
   t.equal(samples.get('eco_egress_client_connections'), 1);
 });
 
-t.test('names that the policy permits below the reserved domain: nobody can tell', async (t) => {
+t.test('names that the policy permits below the reserved domain: the result is not known', async (t) => {
   const lab = await start(t, { configure: ({ destinations, rules }) => { destinations['odd'] = { hosts: ['*.invalid'], ports: [443] }; rules.push({ clients: ['pods'], destinations: ['odd'] }); } });
   t.match(await until(() => ready(lab), ({ warnings }) => warnings.length > 0), { status: 200, warnings: [/is not known: a destination has the hosts \*\.invalid/] });
   t.equal(await enforcement(lab), undefined);

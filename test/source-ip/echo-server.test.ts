@@ -47,7 +47,7 @@ t.test('anything else', async (t) => {
   t.equal((await fetch(url)).status, 200, 'and it lives');
 });
 
-t.test('nobody is believed unless they are named', async (t) => {
+t.test('no peer is trusted unless it is listed', async (t) => {
   const { port } = await open(t);
   t.match(bodyOf(await askRaw(t, port, request('/json', 'X-Forwarded-For: 34.123.45.67'))), { ip: '127.0.0.1', via: 'connection' });
   t.match(await askRaw(t, port, `${line('TCP4 34.123.45.67 10.0.0.1 5000 80').toString()}${request('/json')}`), /^HTTP\/1\.1 400 /);

@@ -105,7 +105,7 @@ t.test('a refusal ends it too, and says so', async (t) => {
   t.equal(bench.suspected.get('eco'), false);
 });
 
-t.test('a failing resolver does not end it: nobody has answered', async (t) => {
+t.test('a failing resolver does not end the silence: the partner has not answered', async (t) => {
   const { bench, watch } = createBench();
   fallSilent(bench);
   bench.after(0, 'resolver-failed');

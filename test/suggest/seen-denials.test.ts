@@ -13,7 +13,7 @@ const seenOf = (...lines: string[]): SeenDenials => {
   return seen;
 };
 
-t.test('one kind, whoever of a client asked and whenever', async (t) => {
+t.test('one kind, for all addresses of a client and at any time', async (t) => {
   const report = { verdict: 'report', code: 'ok', wouldDeny: 'host-not-allowed', upstreamAddress: '203.0.113.7' };
   const [kind, ...others] = seenOf(line(), line({ clientAddress: '10.8.0.2', time: '2026-12-01T00:00:09.000Z' }), line({ ...report, time: '2026-11-30T00:00:00.000Z' })).list();
   t.match(kind, { client: 'pods', form: 'connect', method: null, path: null, code: 'host-not-allowed', count: 3, first: Date.UTC(2026, 10, 30), last: Date.UTC(2026, 11, 1, 0, 0, 9) });
@@ -22,7 +22,7 @@ t.test('one kind, whoever of a client asked and whenever', async (t) => {
   t.strictSame(others, []);
 });
 
-t.test('what is told apart, the most frequent first', async (t) => {
+t.test('what is distinguished, the most frequent first', async (t) => {
   const get = { form: 'forward', method: 'GET', path: '/a' };
   const seen = seenOf(line({ client: '-' }), line({ client: '-', clientAddress: '10.8.0.2' }), line({ port: 22 }), line(get), line({ ...get, path: '/b' }), line({ ...get, method: 'PUT' }), line({ user: 'anna' }), line({ san: 'DNS:a.example DNS:b.example' }), line(), line());
   t.equal(seen.list().length, 9);
@@ -37,7 +37,7 @@ t.test('what is no denial, and what is no access line', async (t) => {
   t.strictSame([seen.accessLines, seen.otherLines], [6, 5]);
 });
 
-t.test('what depends on the moment is none of the policy’s', async (t) => {
+t.test('what depends on the moment is not a denial of the policy', async (t) => {
   for (const code of ['rate-limited', 'byte-limit-reached', 'limit-reached', 'draining']) {
     t.strictSame(seenOf(line({ code }), line({ verdict: 'report', code: 'ok', wouldDeny: code })).list(), [], code);
   }

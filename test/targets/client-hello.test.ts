@@ -103,7 +103,7 @@ t.test('no byte of the body may be missing from its vectors', async (t) => {
   }
 });
 
-t.test('what is no TLS, told by its first two bytes', async (t) => {
+t.test('what is not TLS, recognised by its first two bytes', async (t) => {
   for (const [what, bytes, reason] of [
     ['HTTP', Buffer.from('GET / HTTP/1.1\r\n'), /0x47/],
     ['SSH', Buffer.from('SSH-2.0-'), /0x53/],

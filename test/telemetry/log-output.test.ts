@@ -75,7 +75,7 @@ t.test('of a batch that was taken in part, whole lines count as written, and a t
   await sink.close();
 });
 
-t.test('a loss is told of when it can be, and added up until then', async (t) => {
+t.test('a loss is reported as soon as possible, and summed up until then', async (t) => {
   const output = new Scripted();
   const sink = createLogSink(output, { batchLength: 1, closeTimeout: 0, describeLoss });
   sink.write('one\n');

@@ -120,7 +120,7 @@ for (const [how, ending] of [
   ['process.exit', 'process.exit(7)'],
   ['close', 'await sink.close(); process.exit(7)'],
 ] as const) {
-  t.test(`a pipe that nobody reads blocks neither the process nor its end by ${how}`, async (t) => {
+  t.test(`a pipe without a reader blocks neither the process nor its end by ${how}`, async (t) => {
     // A real pipe, whose reading end this process holds open; what spawn calls a pipe is a socket.
     const path = `${t.testdir()}/pipe`;
     execFileSync('mkfifo', [path]);

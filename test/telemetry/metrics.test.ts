@@ -93,7 +93,7 @@ t.test('tunnels are counted while open and timed when over', async (t) => {
   t.notOk([...samples.keys()].some((name) => name.startsWith('eco_egress_request_duration_seconds')), 'and none of them an exchange');
 });
 
-t.test('bytes of a tunnel count as they move, and once, also where nobody here knows the address', async (t) => {
+t.test('bytes of a tunnel count as they move, and once, also where the address is not known here', async (t) => {
   for (const form of ['connect', 'sni'] as const) {
     const metrics = create();
     const record = makeRecord({ form, became: 'tunnel', status: form === 'sni' ? 0 : 200, upstreamAddress: '-', bytesSent: 0, bytesReceived: 0 });
@@ -213,7 +213,7 @@ t.test('the page lists every metric with its type and labels, and no other', asy
   t.strictSame([...page].sort(), [...code].sort());
 });
 
-t.test('a destination that a reload has taken away: its counters stay, and its state would raise an alert for ever', async (t) => {
+t.test('a destination that a reload has removed: its counters stay, and its state goes, or an alert would never end', async (t) => {
   const metrics = create();
   metrics.upstreamFailed('eco-sit', 'connection-refused', 'It refused.');
   metrics.upstreamReached('eco-sit', '192.0.2.1', Date.now());

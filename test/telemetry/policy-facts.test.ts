@@ -69,7 +69,7 @@ t.test('when the first list of revoked certificates is out of date, and nothing 
   t.equal((await (await startLab(t)).scrape()).samples.has('eco_egress_revocation_list_expiry_timestamp_seconds'), false);
 });
 
-t.test('limits are told beside what they limit, and anew after a reload', async (t) => {
+t.test('limits are shown beside what they limit, and updated after a reload', async (t) => {
   const lab = await startLab(t, {
     configure: (draft) => {
       draft.limits['tunnels'] = 7;

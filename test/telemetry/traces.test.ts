@@ -102,7 +102,7 @@ t.test('by way of a parent, the address is not that of the other end', async (t)
   t.notOk(client !== undefined && 'network.peer.address' in client.attributes);
 });
 
-t.test('nobody listens: logged once, counted, and again when somebody does', async (t) => {
+t.test('no collector listens: logged once, counted, and logged again when one does', async (t) => {
   const { traces, notices } = await startTraces(t, `http://127.0.0.1:${await findUnusedPort()}/v1/traces`, { times: { send: 50 } });
   for (let round = 1; round <= 3; round += 1) {
     ended(traces);

@@ -51,7 +51,7 @@ run "sends_from_the_permitted_address_only" {
 
   assert {
     condition     = yamldecode(output.egress_config).sourceIp.expected[0] == "34.123.45.67" && yamldecode(output.egress_config).nat.timeWait == "120s"
-    error_message = "The proxy is told what NAT does."
+    error_message = "The proxy gets the values of the NAT."
   }
 
   assert {
