@@ -260,7 +260,7 @@ export class Egress {
     permit.charge = verdict.verdict === 'report' ? null : this.#rates.follow(permit.charge, verdict, permit.ask.peer.address, record);
   }
 
-  /** Its request is judged by its host, also below a gateway's prefix: the destination may have another name by now. */
+  /** Its request is judged by its host and port, which are in one destination only, also below a gateway's prefix: that destination may have another name by now. */
   #decideAgain({ ask }: Permit, now: number, peer = ask.peer): Verdict {
     return decide(this.policy, { ...ask, destination: undefined, now, peer });
   }

@@ -156,7 +156,7 @@ function parseIPv4(name: string): string | null {
   return isIPv4(read) ? read : null;
 }
 
-/** Nobody on the network sees what is sent there. */
+/** Whether a URL leads to this machine: what is sent there is not seen on the network. */
 export function isThisMachine({ hostname }: URL): boolean {
   return /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(hostname);
 }
