@@ -275,11 +275,8 @@ export class UpstreamConnection {
     let at = 0;
     while (at < chunk.length) {
       const handler = this.#handler;
-      if (handler === null || isCurrent(this.#begunIn)) {
-        // Unexpected: its meaning is unknown, so nothing after it can be trusted.
-        this.#break(this.#cut());
-        return;
-      }
+      // Its meaning is unknown, so nothing after it can be trusted.
+      if (handler === null || isCurrent(this.#begunIn)) throw new MessageError('malformed', 'the upstream sent an answer before it had the request');
       if (this.#head === null) {
         const section = this.#heads.read(chunk, at);
         if (section === null) {

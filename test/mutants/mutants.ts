@@ -158,7 +158,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('short-of-its-length', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', ' || !this.#body.end())', ')'),
       mutant('reset-becomes-an-end', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', ' || this.#failure !== null', ''),
       mutant('bytes-left-over', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (at < chunk.length || this.#socket.readableLength > 0) this.#reusable = false;', ''),
-      mutant('bytes-out-of-turn', 'src/relay/upstream-connection.ts', 'test/hostile/upstream.test.ts', '        this.#break(this.#cut());\n        return;\n', '        return;\n'),
+      mutant('bytes-out-of-turn', 'src/relay/upstream-connection.ts', 'test/hostile/upstream.test.ts', "throw new MessageError('malformed', 'the upstream sent an answer before it had the request')", 'return'),
       mutant('bytes-of-the-same-read', 'src/relay/upstream-connection.ts', 'test/hostile/upstream.test.ts', ' || isCurrent(this.#begunIn)', ''),
       mutant('request-unfinished-and-reused', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (!this.#requestDone) this.#reusable = false;', ''),
       mutant('response-te-with-length', 'src/http1/response-head.ts', 'test/http1/response-head.test.ts', "if (lengths.length > 0) throw new MessageError('framing'", "if (lengths.length > 9) throw new MessageError('framing'"),
