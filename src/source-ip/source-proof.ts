@@ -24,8 +24,8 @@ interface SourceProofOptions {
   readonly isSelf: AskOptions['isSelf'];
   readonly ports: Pick<PortBudget, 'inUse'>;
   readonly telemetry: Telemetry;
-  /** Ms since the epoch; `Date.now` by default. */
-  readonly now?: () => number;
+  /** Ms since the epoch. */
+  readonly now: () => number;
 }
 
 /** Its creator starts it and closes it. */
@@ -41,7 +41,7 @@ export class SourceProof {
   readonly #staleAt = new Map<string, number>();
 
   constructor(options: SourceProofOptions) {
-    const { config, telemetry, now = Date.now } = options;
+    const { config, telemetry, now } = options;
     this.#options = options;
     this.#dialler = options.dialler;
     this.#destinations = config.destinations;
@@ -82,7 +82,7 @@ export class SourceProof {
   /** The resolver has failed for this name, and an expired answer is used. */
   noteStale(host: string): void {
     this.#hosts ??= buildHostTable(this.#destinations.map(({ hosts }) => hosts));
-    for (const index of this.#hosts.find(host)) this.#staleAt.set(this.#destinations[index]?.name ?? '', (this.#options.now ?? Date.now)());
+    for (const index of this.#hosts.find(host)) this.#staleAt.set(this.#destinations[index]?.name ?? '', this.#options.now());
   }
 
   /** Resolves when the current probe has ended. */
