@@ -34,7 +34,7 @@ export const MAY_IMPORT = {
   'overload/': ['errors'],
   'admin/': ['config/config', 'config/rule-ends', 'crowd', 'drain/', 'explain/', 'incident/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'self-test/self-test', 'source-ip/source-proof', 'targets/host', 'telemetry/', 'turns'],
   'incident/': ['config/config', 'dial/', 'doctor/examination', 'doctor/partner-checks', 'doctor/targets', 'errors', 'explain/kept-request', 'policy/address-guard', 'source-ip/source-proof', 'source-ip/verify', 'targets/host', 'telemetry/destination-health', 'telemetry/safe-text'],
-  'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'lean-imports', 'listeners/', 'policy/address-class', 'policy/address-guard', 'relay/ask-once', 'targets/', 'telemetry/telemetry', 'time-limit'],
+  'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'lean-imports', 'listeners/', 'policy/address-class', 'policy/address-guard', 'policy/tables', 'relay/ask-once', 'targets/', 'telemetry/telemetry', 'time-limit'],
   'self-test/': ['config/config', 'crowd', 'egress', 'errors', 'listeners/', 'policy/tables', 'targets/', 'telemetry/', 'time-limit'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'overload/', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
   'reload/': ['config/', 'policy/', 'policy-diff/', 'targets/', 'telemetry/telemetry', 'turns'],

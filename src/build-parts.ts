@@ -15,12 +15,6 @@ import type { Telemetry } from './telemetry/telemetry.ts';
 
 type Notices = Pick<Telemetry, 'notice'>;
 
-/** State that outlives the dialler of one configuration. */
-export interface DialParts extends Omit<NamedDiallerOptions, 'onStale'> {
-  /** Called, in addition to the log, when an expired answer is used because the resolver fails. */
-  readonly onStale: () => void;
-}
-
 /** Cool-downs that log when a parent proxy fails and when it is back. */
 export function buildCoolDowns(telemetry: Notices): CoolDowns {
   return new CoolDowns({
@@ -49,11 +43,11 @@ export function buildCircuits({ destinations }: Pick<Config, 'destinations'>, te
 }
 
 /** A dialler that logs each use of an expired DNS answer; it also calls `parts.onStale`. */
-export function buildDialler(config: Config, parts: DialParts, telemetry: Notices): Dialler {
+export function buildDialler(config: Config, parts: NamedDiallerOptions, telemetry: Notices): Dialler {
   return createNamedDialler(diallerTerms(config), {
     ...parts,
     onStale: (host, error) => {
-      parts.onStale();
+      parts.onStale(host, error);
       telemetry.notice('warn', 'the resolver fails, so an expired answer is used', { host, reason: error.message });
     },
   });

@@ -12,12 +12,13 @@ import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-sources.ts';
-import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, buildOverload, type DialParts, sharesDialler, warnAboutOpenFiles, warnOfOverload } from './build-parts.ts';
+import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, buildOverload, sharesDialler, warnAboutOpenFiles, warnOfOverload } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
 import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
 import type { CircuitBreaker } from './dial/circuit-breaker.ts';
 import { DialHistory } from './dial/dial-history.ts';
+import type { NamedDiallerOptions } from './dial/dialler.ts';
 import type { Lookup } from './dial/lookup.ts';
 import { createPortBudget } from './dial/nat-budget.ts';
 import type { PortBudget } from './dial/ports.ts';
@@ -47,7 +48,7 @@ import { PolicyChanges } from './reload/policy-change.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import type { Overload, OverloadProbes } from './overload/overload.ts';
 import { SelfTest } from './self-test/self-test.ts';
-import { SourceProof, StaleNames } from './source-ip/source-proof.ts';
+import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, warnOfHealth } from './telemetry/destination-health.ts';
@@ -139,7 +140,7 @@ class RunningService implements Service {
   readonly #egress: Egress;
   readonly #self: SelfCheck;
   readonly #ring: DecisionRing;
-  readonly #dialParts: DialParts;
+  readonly #dialParts: NamedDiallerOptions;
   readonly #ports: PortBudget;
   readonly #circuits: CircuitBreaker;
   readonly #history: DialHistory;
@@ -195,12 +196,11 @@ class RunningService implements Service {
     const { isSelf, isOurs } = this.#self;
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
     this.#telemetry.watchCircuits(() => this.#circuits.counts());
-    const staleNames = new StaleNames(clock);
     this.#history = new DialHistory(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: () => { staleNames.note(); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
-    this.sourceProof = new SourceProof({ config, dialler, staleNames, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
+    this.sourceProof = new SourceProof({ config, dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
     this.#egress = new Egress({
       config,
       policy,

@@ -37,12 +37,8 @@ const LAST_LINES = 1_000;
 export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
   // From here on: without a handler, SIGHUP would end the process.
   let early = 0;
-  let reload = (): void => {
-    early += 1;
-  };
-  process.on('SIGHUP', () => {
-    reload();
-  });
+  let reload = (): void => { early += 1; };
+  process.on('SIGHUP', () => { reload(); });
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;

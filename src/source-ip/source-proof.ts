@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
 import type { PortBudget } from '../dial/ports.ts';
+import { buildHostTable, type HostTable } from '../policy/tables.ts';
 import type { Contain, SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
 import { remarkOn, SILENCE, type SilenceFacts } from './judge.ts';
@@ -20,29 +21,11 @@ interface SourceProofOptions {
   readonly config: Proven;
   /** The dialler of requests; `adopt` replaces it. */
   readonly dialler: Dialler;
-  readonly staleNames: StaleNames;
   readonly isSelf: AskOptions['isSelf'];
   readonly ports: Pick<PortBudget, 'inUse'>;
   readonly telemetry: Telemetry;
-  /** Ms since the epoch; `Date.now` by default. */
-  readonly now?: () => number;
-}
-
-/** When the resolver last failed, and an expired answer was used. */
-export class StaleNames {
-  readonly #now: () => number;
-  /** Ms since the epoch; -Infinity: never. */
-  latest = -Infinity;
-
-  /** @param now ms since the epoch */
-  constructor(now: () => number) {
-    this.#now = now;
-  }
-
-  /** It happened now. */
-  note(): void {
-    this.latest = this.#now();
-  }
+  /** Ms since the epoch. */
+  readonly now: () => number;
 }
 
 /** Its creator starts it and closes it. */
@@ -51,11 +34,17 @@ export class SourceProof {
   readonly #probe: SourceProbe;
   readonly #watch: PartnerWatch;
   #dialler: Dialler;
+  #destinations: Proven['destinations'];
+  /** Of these destinations; null: not needed yet. */
+  #hosts: HostTable | null = null;
+  /** When the resolver last failed for a name of a destination, and an expired answer was used, ms since the epoch. */
+  readonly #staleAt = new Map<string, number>();
 
   constructor(options: SourceProofOptions) {
-    const { config, telemetry, now = Date.now } = options;
+    const { config, telemetry, now } = options;
     this.#options = options;
     this.#dialler = options.dialler;
+    this.#destinations = config.destinations;
     this.#watch = new PartnerWatch({ destinations: watchedOf(config), surroundings: (destination, since) => this.#surroundings(destination, since), telemetry, now });
     this.#probe = new SourceProbe({
       config: config.sourceIp,
@@ -83,8 +72,17 @@ export class SourceProof {
   /** Changes the configuration and its dialler. */
   adopt(config: Proven, dialler: Dialler): void {
     this.#dialler = dialler;
+    this.#destinations = config.destinations;
+    this.#hosts = null;
+    this.#staleAt.clear();
     this.#watch.adopt(watchedOf(config));
     this.#probe.adopt(config.sourceIp);
+  }
+
+  /** The resolver has failed for this name, and an expired answer is used. */
+  noteStale(host: string): void {
+    this.#hosts ??= buildHostTable(this.#destinations.map(({ hosts }) => hosts));
+    for (const index of this.#hosts.find(host)) this.#staleAt.set(this.#destinations[index]?.name ?? '', this.#options.now());
   }
 
   /** Resolves when the current probe has ended. */
@@ -134,9 +132,8 @@ export class SourceProof {
   #surroundings(destination: string, since: number): SilenceFacts {
     const { asks, finding } = this.#probe;
     const fresh = finding !== null && finding.at >= since;
-    const { ports, staleNames } = this.#options;
-    const { limit, destinations } = ports.inUse();
-    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: staleNames.latest >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
+    const { limit, destinations } = this.#options.ports.inUse();
+    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: (this.#staleAt.get(destination) ?? -Infinity) >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
   }
 }
 

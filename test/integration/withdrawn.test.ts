@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { mock } from 'node:test';
+import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
@@ -53,6 +54,29 @@ t.test('a password that a reload changes or takes away', async (t) => {
   t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'connect', closedBy: 'proxy', detail: /the password has been changed or taken away/ });
   t.ok(isOpen(bob), 'whose password is what it was stays');
   t.match(await lab.reload(users({ user: 'alice', hash: new_ }, { user: 'bob', hash: other })), { tunnelsCut: 0 });
+});
+
+t.test('another name of its destination ends nothing below a gateway', async (t) => {
+  const gate = Promise.withResolvers<undefined>();
+  const asked = Promise.withResolvers<undefined>();
+  const lab = await startLab(t, { lookup: async () => {
+    asked.resolve(undefined);
+    await gate.promise;
+    return { addresses: ['127.0.0.1'], ttl: null };
+  } });
+  lab.upstream.https.on('upgrade', (_req, socket: Duplex) => {
+    socket.on('error', () => {}).write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    socket.pipe(socket);
+  });
+  const client = await openWire(t, lab.port);
+  client.send('GET /eco/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+  await asked.promise;
+  t.match(await lab.reload((draft) => Object.assign(draft, { destinations: { other: draft.destinations.eco }, rules: [{ clients: ['pods'], destinations: ['other'] }] })), { result: 'applied', tunnelsCut: 0 }, 'while it is dialled');
+  gate.resolve(undefined);
+  t.match(await client.until(/\r\n\r\n/), /^HTTP\/1\.1 101 /);
+  t.match(await lab.reload(() => {}), { result: 'applied', tunnelsCut: 0 }, 'while it is a tunnel');
+  client.send('frame');
+  await client.until('frame');
 });
 
 t.test('an exchange without end has the time of a drain', async (t) => {

@@ -201,29 +201,6 @@ t.test('an upgrade that the partner accepts after it has been forbidden becomes 
   t.match(await lab.logged((line) => line.code === 'revoked'), { form: 'forward', status: 403, closedBy: 'proxy' });
 });
 
-t.test('another name of its destination ends nothing below a gateway', async (t) => {
-  const gate = Promise.withResolvers<undefined>();
-  const asked = Promise.withResolvers<undefined>();
-  const lab = await startLab(t, { lookup: async () => {
-    asked.resolve(undefined);
-    await gate.promise;
-    return { addresses: ['127.0.0.1'], ttl: null };
-  } });
-  lab.upstream.https.on('upgrade', (_req, socket: Duplex) => {
-    socket.on('error', () => {}).write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
-    socket.pipe(socket);
-  });
-  const client = await openWire(t, lab.port);
-  client.send('GET /eco/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
-  await asked.promise;
-  t.match(await lab.reload((draft) => Object.assign(draft, { destinations: { other: draft.destinations.eco }, rules: [{ clients: ['pods'], destinations: ['other'] }] })), { result: 'applied', tunnelsCut: 0 }, 'while it is dialled');
-  gate.resolve(undefined);
-  t.match(await client.until(/\r\n\r\n/), /^HTTP\/1\.1 101 /);
-  t.match(await lab.reload(() => {}), { result: 'applied', tunnelsCut: 0 }, 'while it is a tunnel');
-  client.send('frame');
-  await client.until('frame');
-});
-
 t.test('refuseIfDenies keeps a live client from being shut out by mistake', async (t) => {
   const refusing = (draft: Draft): void => {
     draft.reload = { refuseIfDenies: true };
