@@ -37,5 +37,6 @@ t.test('a path that no prefix covers', async (t) => {
   t.strictSame(judgedAs(named, 'https'), { scheme: 'https', host: 'other.example', port: 81 });
   t.equal(judgedAs(unnamed, 'http'), null);
   t.match(namesNoDestination(named, ['/eco']), { code: 'host-not-allowed', message: 'Host names other.example, which matches no destination, and the path is not below /eco' });
+  t.match(namesNoDestination(named, Array.from({ length: 50 }, (_, i) => `/partner-${i}`)).message, / and the path is not below any of the 50 gateway prefixes$/);
   t.match(namesNoDestination(unnamed, []), { message: 'There is no Host field, and there is no gateway prefix', remedy: '/metrics is served on the admin listener' });
 });
