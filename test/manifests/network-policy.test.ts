@@ -256,8 +256,7 @@ t.test('--direct opens no address that the policy lists', async (t) => {
   const wide = clientsOf(text, ['93.0.0.0/8', '93.184.7.0/24']);
   t.ok(out(wide, '93.1.0.1', 443));
   for (const address of ['93.184.7.1', '93.184.255.1']) t.notOk(out(wide, address, 443), address);
-  const inside = clientsOf(text, ['93.184.7.0/24']);
-  for (const address of ['93.184.7.1', '8.8.8.8']) t.notOk(out(inside, address, 443), `${address}: an empty list would be everybody`);
+  for (const address of ['93.184.7.1', '8.8.8.8']) t.notOk(out(clientsOf(text, ['93.184.7.0/24']), address, 443), `${address}: an empty list would be everybody`);
 });
 
 t.test('a range that is unknown is closed whole', async (t) => {
