@@ -164,7 +164,8 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
   const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
   const everyPod: NetworkPolicyPeer = { namespaceSelector: closed.length === 0 ? {} : { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: closed }] } };
   const egress: EgressRule[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => allowedRest(family, known, unknownPorts(destinations, cluster, family)))];
-  if (direct.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(blocksOf(direct)) });
+  const open = subtract(outermost(direct), known);
+  if (open.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(open) });
   return {
     apiVersion: API,
     kind: 'NetworkPolicy',

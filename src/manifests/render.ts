@@ -154,8 +154,7 @@ function reportNotes({ mode }: Config): string[] {
 }
 
 function collectorNotes({ tracing, cluster }: Config): string[] {
-  if (tracing === null || cluster.collector !== null || !isByName(tracing.endpoint)) return [];
-  return [`The collector at ${tracing.endpoint} is reached at public addresses only. Say under cluster.collector which pods it is; for another one, write its address in tracing.endpoint, or a NetworkPolicy of your own beside this one.`];
+  return tracing === null || cluster.collector !== null || !isByName(tracing.endpoint) ? [] : [`The collector at ${tracing.endpoint} is reached at public addresses only. Say under cluster.collector which pods it is; for another one, write its address in tracing.endpoint, or a NetworkPolicy of your own beside this one.`];
 }
 
 function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'external-service'>, { config, placement }: RenderOptions): RenderedFile {

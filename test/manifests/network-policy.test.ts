@@ -251,6 +251,14 @@ t.test('while addresses are unknown, clients reach no public address on the port
   t.ok(out(policies, { namespace: 'anywhere' }, 443));
 });
 
+t.test('--direct opens no address that the policy lists', async (t) => {
+  const text = policyWith({ a: '{ hosts: a.example, ports: [443] }', b: '{ hosts: b.example, ports: [443], addresses: 93.184.0.0/16 }' });
+  const wide = clientsOf(text, ['93.0.0.0/8', '93.184.7.0/24']);
+  t.ok(out(wide, '93.1.0.1', 443));
+  for (const address of ['93.184.7.1', '93.184.255.1']) t.notOk(out(wide, address, 443), address);
+  for (const address of ['93.184.7.1', '8.8.8.8']) t.notOk(out(clientsOf(text, ['93.184.7.0/24']), address, 443), `${address}: an empty list would be everybody`);
+});
+
 t.test('a range that is unknown is closed whole', async (t) => {
   const policies = clientsOf(policyWith({ a: '{ hosts: a.example, ports: ["8000-8100", 1] }' }));
   for (const port of [1, 8000, 8050, 8100]) t.notOk(out(policies, PUBLIC, port), `${port}`);
