@@ -53,14 +53,13 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     return false;
   }
   let fit = true;
+  const refuse = (problem: string, instead: string): void => { fit = false; complain(path, problem, instead); };
   lists.forEach((list, index) => {
     const which = `List ${index + 1} of ${lists.length} in the file`;
     if (list === null) {
-      fit = false;
-      complain(path, `${which} is damaged.`, 'Export the file again.');
+      refuse(`${which} is damaged.`, 'Export the file again.');
     } else if (list.delta) {
-      fit = false;
-      complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
+      refuse(`${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
     } else if (now < list.from) {
       warn('files', path, `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`, 'Check the clock here, or fetch the current list from the authority.');
     } else if (list.until !== null && list.until < now) {
@@ -73,12 +72,10 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   for (const authority of authorities) {
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
     if (!lists.some((list) => list?.issuer === authorityNameOf(authority))) {
-      fit = false;
-      complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+      refuse(`The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
     } else if (!names.has(idOf(authority)?.issuer ?? null)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
-      fit = false;
-      complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
+      refuse(`The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
     }
   }
   return fit;
