@@ -89,6 +89,7 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
 }
 
 type Explanation = readonly [finding: string, remedy: string];
+const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
 
 /** What the chain that was sent says besides; null: nothing. */
 function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): Explanation | null {
@@ -109,8 +110,6 @@ function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Exp
   const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
   return [`the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`, `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`];
 }
-
-const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
 
 /** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
 function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Explanation {
