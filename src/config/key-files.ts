@@ -5,7 +5,7 @@ import { parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, idOf, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
-import { type Path, quoteValue } from './finding.ts';
+import { type Complain, type Path, quoteValue } from './finding.ts';
 import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { tryServer } from './tls-context.ts';
@@ -40,7 +40,9 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
  * OpenSSL refuses every certificate of an authority without a current list: that is reported now.
  * @returns whether no fault was found
  */
-function checkLists(crl: string, clientCa: string | null, path: Path, { complain, warn, now }: TlsReading): boolean {
+function checkLists(crl: string, clientCa: string | null, path: Path, { complain: report, warn, now }: TlsReading): boolean {
+  let fit = true;
+  const complain: Complain = (...fault) => { fit = false; report(...fault); };
   const lists = readRevocationLists(crl);
   if (lists.length === 0) {
     complain(path, 'The file holds no list of revoked certificates.', 'It needs a "-----BEGIN X509 CRL-----" block; convert DER with: openssl crl -inform der.');
@@ -52,14 +54,11 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     complain(path, `TLS cannot use the lists: ${messageOf(error)}.`, 'Export the file again.');
     return false;
   }
-  let fit = true;
   lists.forEach((list, index) => {
     const which = `List ${index + 1} of ${lists.length} in the file`;
     if (list === null) {
-      fit = false;
       complain(path, `${which} is damaged.`, 'Export the file again.');
     } else if (list.delta) {
-      fit = false;
       complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
     } else if (now < list.from) {
       warn('files', path, `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`, 'Check the clock here, or fetch the current list from the authority.');
@@ -73,11 +72,9 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   for (const authority of authorities) {
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
     if (!lists.some((list) => list?.issuer === authorityNameOf(authority))) {
-      fit = false;
       complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
     } else if (!names.has(idOf(authority)?.issuer ?? null)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
-      fit = false;
       complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
     }
   }

@@ -131,13 +131,11 @@ export function judgeAnswer(heard: ConnectAnswer): HandshakeFailure {
   // Before anything is quoted: a quote cuts and escapes, so that a secret in it is not recognised.
   const answer = { ...heard, statusLine: conceal(statusLine, credentials), fields: fields.map((line) => conceal(line, credentials)) };
   const proxyStatus = fieldOf(answer, 'proxy-status');
-  const told = proxyStatus === null ? {} : { proxyStatus };
-  return { ...explainConnectAnswer(answer), facts: { receivedStatus: answer.status, ...told } };
+  return { ...explainConnectAnswer(answer, proxyStatus), facts: { receivedStatus: answer.status, ...(proxyStatus === null ? {} : { proxyStatus }) } };
 }
 
-function explainConnectAnswer(answer: ConnectAnswer): HandshakeFailure {
+function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null): HandshakeFailure {
   const { status, target, credentials } = answer;
-  const proxyStatus = fieldOf(answer, 'proxy-status');
   const squid = fieldOf(answer, 'x-squid-error');
   const told = [
     ...(proxyStatus === null ? [] : [`Proxy-Status: ${quote(proxyStatus)}`]),

@@ -277,9 +277,7 @@ export function interleaveFamilies(addresses: readonly string[]): readonly strin
   const first = isIPv6(addresses[0] ?? '');
   const leading = addresses.filter((address) => isIPv6(address) === first);
   const other = addresses.filter((address) => isIPv6(address) !== first);
-  const mixed: string[] = [];
-  for (let i = 0; i < addresses.length; i++) mixed.push(...leading.slice(i, i + 1), ...other.slice(i, i + 1));
-  return mixed;
+  return [...leading.flatMap((address, i) => [address, ...other.slice(i, i + 1)]), ...other.slice(leading.length)];
 }
 
 const NO_DESCRIPTOR = 'almost no file descriptors are left';

@@ -1,5 +1,5 @@
 /** Two ways to look up a name's addresses: as the system is configured, or by configured DNS servers; the hosts file comes before both. */
-import { NODATA, promises as dns, type RecordWithTtl } from 'node:dns';
+import { NODATA, promises as dns, type RecordWithTtl, TIMEOUT } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { TimeLimit } from '../time-limit.ts';
@@ -84,12 +84,13 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       // c-ares would wait up to five times as long as a server has taken before.
       const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
       resolver.setServers([server]);
-      return resolver;
+      // Node checks once in `timeout` which questions are over, and finds this one a moment too early: it would take twice as long.
+      return async (question: Question) => (await settleWithin(question(resolver), timeout)) ?? Promise.reject(NO_ANSWER);
     }),
   );
   let preferred = 0;
 
-  async function ask(question: (resolver: dns.Resolver) => Promise<RecordWithTtl[]>, patience: number): Promise<RecordWithTtl[] | Error> {
+  async function ask(question: Question, patience: number): Promise<RecordWithTtl[] | Error> {
     const first = preferred;
     const began = performance.now();
     let failure = new Error('there is no DNS server to ask');
@@ -97,10 +98,8 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       const round = rounds[Math.min(number, rounds.length - 1)] ?? [];
       for (let turn = 0; turn < round.length; turn += 1) {
         const index = (first + turn) % round.length;
-        const resolver = round[index];
-        if (resolver === undefined) continue;
         try {
-          const records = await question(resolver);
+          const records = (await round[index]?.(question)) ?? [];
           preferred = index;
           // For c-ares, aliases that lead to no address are not an error.
           return records.length > 0 ? records : NO_RECORD;
@@ -139,6 +138,9 @@ export function dnsLookup(servers: readonly string[]): Lookup {
   };
 }
 
+type Question = (resolver: dns.Resolver) => Promise<RecordWithTtl[]>;
+
+const NO_ANSWER = Object.assign(new Error('the server does not answer'), { code: TIMEOUT });
 const NO_RECORD = Object.assign(new Error('the answer has no such record'), { code: NODATA });
 
 /** Whether this family may have addresses all the same. */
@@ -161,16 +163,13 @@ export function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** The result of a promise that never rejects, or null after `ms`. */
+/** The result of a promise, or null after `ms`. */
 function settleWithin<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const limit = new TimeLimit(ms, () => {
       resolve(null);
     });
-    void promise.then((value) => {
-      limit.clear();
-      resolve(value);
-    });
+    promise.finally(() => { limit.clear(); }).then(resolve, reject);
   });
 }
 

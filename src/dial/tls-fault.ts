@@ -88,10 +88,11 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
   return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 
-type Explanation = readonly [finding: string, remedy: string];
+type ChainFinding = readonly [finding: string, remedy: string];
+const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
 
 /** What the chain that was sent says besides; null: nothing. */
-function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): Explanation | null {
+function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): ChainFinding | null {
   if (NO_ISSUER.test(code)) return missingIssuer(leaf, attempt);
   return code === 'CERT_HAS_EXPIRED' && isCurrent(leaf) ? expiredIssuer(leaf, attempt) : null;
 }
@@ -101,7 +102,7 @@ function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt):
  * intermediate that the server should send, or an authority that should be
  * trusted here.
  */
-function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Explanation {
+function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let last = leaf;
   for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) if (last.checkIssued(next)) last = next;
   const issuer = last.issuer.replaceAll('\n', ', ');
@@ -110,10 +111,8 @@ function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Exp
   return [`the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`, `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`];
 }
 
-const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
-
 /** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
-function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Explanation {
+function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let sent: X509Certificate | undefined = leaf;
   while (sent !== undefined && isCurrent(sent)) sent = sent.issuerCertificate;
   if (sent === undefined || config.ca?.includes(sent.toString()) === true) return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];

@@ -55,8 +55,7 @@ function explainTls({ via, lastOk }: DestinationEvidence, { tls }: Layer, loaded
   const parent: Alternative[] = via.length === 0 ? [] : [{ part: 'parent', why: 'a parent that inspects TLS shows a certificate of its own' }];
   if (isDateFault(detail)) {
     const ours = detail.startsWith(EXPIRED_AUTHORITY);
-    const dates = certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`;
-    const why = detail.startsWith('the ') ? detail : `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${dates}`;
+    const why = detail.startsWith('the ') ? detail : `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`;
     return { part: ours ? 'proxy' : 'partner-tls', why, alternatives: [...parent, ...(clockCompared ? [] : [{ part: 'proxy' as const, why: 'the clock of this host may be off: no other one was seen to compare it with' }])], next: [ours ? 'Put the renewed certificate of the authority into tls.caFile of the destination.' : 'Have the partner renew this certificate.'] };
   }
   if (detail.includes('is not for ')) {

@@ -226,10 +226,8 @@ export function expiryOf(chain: readonly X509Certificate[]): number {
 }
 
 /**
- * The certificate and all that issued it: OpenSSL has verified one chain of
- * these, and does not say which. It also accepts one beside which the client
- * has sent others that have expired, or have nothing to do with it, and one
- * whose issuer the client has not sent.
+ * The certificate and all that issued it: OpenSSL has verified one chain of these, and does not say which. The client may
+ * have left out some of them, and sent others that have expired or do not belong to it.
  */
 function chainOf(certificate: X509Certificate, authorities: readonly X509Certificate[]): readonly X509Certificate[] {
   const others = new Set(authorities);

@@ -76,11 +76,11 @@ t.test('a server that is still looking is asked again until the time is over, an
   t.equal(asked.get('refused.test A'), 2);
 });
 
-t.test('a server that has always been slow, and then is silent, gets no longer than others', async (t) => {
+t.test('a server that has always been slow, and then is silent, gets no longer than others: a second', async (t) => {
   const slow = await startDnsServer(({ name, type }) => (name === 'lost.test' ? 'silent' : type === 'A' ? { addresses: ['192.0.2.1'], ttl: 60 } : null), { host: '127.0.0.1', port: 0 }, 600);
   const other = await startDnsServer(({ type }) => (type === 'A' ? { addresses: ['192.0.2.2'], ttl: 60 } : null));
   t.teardown(() => Promise.all([slow.close(), other.close()]));
-  const resolver = createResolver({ lookup: dnsLookup([slow.address, other.address]), dns: { ttl: 60_000, staleFor: 0 }, timeout: 2_900 });
+  const resolver = createResolver({ lookup: dnsLookup([slow.address, other.address]), dns: { ttl: 60_000, staleFor: 0 }, timeout: 1_900 });
   for (const addresses of await Promise.all(['a.test', 'b.test', 'c.test'].map((host) => resolver.resolve(host)))) t.same(addresses, ['192.0.2.1']);
   t.same(await resolver.resolve('lost.test'), ['192.0.2.2'], 'the next one is asked before the time is over');
 });
