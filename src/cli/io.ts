@@ -2,7 +2,7 @@
 import { fstatSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { type Readable, Writable } from 'node:stream';
-import { readPlainText } from '../config/read-files.ts';
+import { readUtf8 } from '../config/read-files.ts';
 
 /** Streams and environment of a command; tests give their own. The streams stay open. */
 export interface CommandIo {
@@ -102,7 +102,7 @@ class FileStream extends Writable {
 export function readDotenv(): string | null {
   try {
     // dotenv would find no variable in UTF-16, and the defaults would be used without a message.
-    return readPlainText('.env');
+    return readUtf8('.env');
   } catch (error) {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
     throw new Error(`.env cannot be read: ${error.message}`);

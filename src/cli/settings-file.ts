@@ -1,6 +1,6 @@
 /** `--settings`: the variables that the Deployment gets, for the commands that check a configuration before it is applied. */
 import { describeFileError } from '../config/named-files.ts';
-import { readPlainText } from '../config/read-files.ts';
+import { readUtf8 } from '../config/read-files.ts';
 import type { CommandIo } from './io.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { CommandIo } from './io.ts';
 export function withSettings(env: CommandIo['env'], file: string | undefined): { readonly env: CommandIo['env'] } | { readonly problem: string } {
   if (file === undefined) return { env };
   try {
-    const read = readSettings(readPlainText(file), file);
+    const read = readSettings(readUtf8(file), file);
     return 'problem' in read ? { problem: `--settings: ${read.problem}` } : { env: { ...env, ...read.values } };
   } catch (error) {
     return { problem: `--settings: ${file} cannot be read: ${describeFileError(error)}.` };

@@ -136,8 +136,6 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
   } catch (error) {
     return aboutFile(file, `The file cannot be read: ${describeFileError(error)}.`, instead);
   }
-  // Read as UTF-8, every second byte of plain text in UTF-16 is a NUL.
-  if (text.includes('\0')) return aboutFile(file, 'The file is not UTF-8 text: it has NUL characters, as UTF-16 has.', 'Save it as UTF-8.');
   const { index, 0: character } = NOT_OF_TEXT.exec(text) ?? { index: 0, 0: '' };
   if (character === '') return text;
   const line = text.slice(0, index).split(/\r?\n/).length;

@@ -11,7 +11,7 @@ const LARGEST_FILE = 16_777_216;
 /** Editors of Windows put a byte order mark before UTF-8, which would be part of the first word. */
 const WITHOUT_MARK = new TextDecoder();
 
-/** The text of a file, pipe or device. Throws the errors of node:fs, and one for a file without an end, such as /dev/zero. */
+/** The text of a file, pipe or device. Throws the errors of node:fs, and one for UTF-16 and for a file without an end, such as /dev/zero. */
 export function readUtf8(path: string): string {
   const file = openSync(path, constants.O_RDONLY);
   try {
@@ -21,20 +21,18 @@ export function readUtf8(path: string): string {
   }
 }
 
-/** The same; also throws for UTF-16: read as UTF-8, every second character of its plain text is a NUL. */
-export function readPlainText(path: string): string {
-  const text = readUtf8(path);
-  if (text.includes('\0')) throw new Error('it is not UTF-8 text: it has NUL characters, as UTF-16 has. Save it as UTF-8');
-  return text;
-}
-
 /** A chunk at a time: neither a pipe nor a file that grows says how much is to come. */
 function readOpened(file: number): string {
   const chunks: Buffer[] = [];
   for (let length = 0; length <= LARGEST_FILE; ) {
     const chunk = Buffer.allocUnsafe(65_536);
     const read = readSync(file, chunk);
-    if (read === 0) return WITHOUT_MARK.decode(Buffer.concat(chunks));
+    if (read === 0) {
+      const [first, second] = chunks[0] ?? [];
+      // A byte order mark, or half of an ASCII character. No certificate in DER begins so.
+      if ((first === 0) !== (second === 0) || (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) throw new Error('it is UTF-16. Save it as UTF-8');
+      return WITHOUT_MARK.decode(Buffer.concat(chunks));
+    }
     chunks.push(chunk.subarray(0, read));
     length += read;
   }

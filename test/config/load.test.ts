@@ -264,9 +264,17 @@ t.test('every key that is changed changes the hash, and the content of a file do
   t.equal(new Set([base, ...hashes]).size, changes.length + 2);
 });
 
-t.test('a file in UTF-16 is named as such', async (t) => {
-  const text = Buffer.from(`\uFEFF${MINIMAL}`, 'utf16le').toString('utf8');
-  t.match(loadText(text), { ok: false, faults: [{ problem: /not UTF-8 text/, instead: 'Save it as UTF-8.' }] });
+t.test('a file in UTF-16 is named as such, whatever it holds', (t) => {
+  const text = `${MINIMAL}hops: { gw: { url: http://gw.example:3128, credentialsFile: clear.txt } }\n`;
+  const little = (plain: string): Buffer => Buffer.from(plain, 'utf16le');
+  const big = (plain: string): Buffer => little(plain).swap16();
+  for (const [name, bytes] of [['with its mark', little('\ufeffuser:password\n')], ['without', little('user:password\n')], ['the other order', big('\ufeffuser:password\n')], ['without its mark', big('user:password\n')]] as const) {
+    const directory = t.testdir({ 'egress.yaml': text, 'clear.txt': bytes, 'wide.yaml': bytes });
+    const problem = /cannot be read: it is UTF-16\. Save it as UTF-8\.$/;
+    t.match(loadConfig({ file: join(directory, 'egress.yaml'), env: {} }), { ok: false, faults: [{ path: 'hops.gw.credentialsFile', problem }] }, name);
+    t.match(loadConfig({ file: join(directory, 'wide.yaml'), env: {} }), { ok: false, faults: [{ path: '', problem }] }, name);
+  }
+  t.end();
 });
 
 t.test('text of another encoding, and characters that others read otherwise, are named with their line', async (t) => {
