@@ -89,12 +89,12 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
 }
 
 type ChainFinding = readonly [finding: string, remedy: string];
-const isCurrent = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
+const hasNotExpired = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
 
 /** What the chain that was sent says besides; null: nothing. */
 function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): ChainFinding | null {
   if (NO_ISSUER.test(code)) return missingIssuer(leaf, attempt);
-  return code === 'CERT_HAS_EXPIRED' && isCurrent(leaf) ? expiredIssuer(leaf, attempt) : null;
+  return code === 'CERT_HAS_EXPIRED' && hasNotExpired(leaf) ? expiredIssuer(leaf, attempt) : null;
 }
 
 /**
@@ -114,7 +114,7 @@ function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Cha
 /** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
 function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let sent: X509Certificate | undefined = leaf;
-  while (sent !== undefined && isCurrent(sent)) sent = sent.issuerCertificate;
+  while (sent !== undefined && hasNotExpired(sent)) sent = sent.issuerCertificate;
   if (sent === undefined || config.ca?.includes(sent.toString()) === true) return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];
   return [`the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`, "It has to be replaced there; the upstream's own certificate is valid. If both are, check the clock here."];
 }
