@@ -116,7 +116,7 @@ export function readParentUrl(value: unknown): Read<ParentConfig> {
 export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 'host' | 'port' | 'path'>> {
   const example = 'Write a URL like https://echo.example/ip.';
   const match = typeof value === 'string' ? /^(https?):\/\/([^/?#\\]*)(\/[!-~]*)?$/i.exec(value) : null;
-  if (match === null) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
+  if (match === null || parseHttpUrl(value) === null) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
   if (match[3]?.includes('#') === true) return invalidValue(`${showValue(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
   const scheme = match[1]?.toLowerCase() === 'https' ? 'https' : 'http';
   if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: a probe sends none.');
@@ -125,11 +125,19 @@ export function readProbeUrl(value: unknown): Read<Pick<ProbeConfig, 'scheme' | 
   return { value: { scheme, host: authority.host, port: authority.port, path: match[3] ?? '/' } };
 }
 
+/** Servers accept no longer ones, and parsing an international host name takes quadratic time. */
+const LONGEST_URL = 2_048;
+
+/** Null: not one URL of http or https. `URL.parse` alone would drop blanks and line ends, and take a second scheme for the host. */
+export function parseHttpUrl(value: unknown): URL | null {
+  return typeof value === 'string' && value.length <= LONGEST_URL && /^https?:\/\/(?!https?:)[^\s\p{Cc}]+$/iu.test(value) ? URL.parse(value) : null;
+}
+
 /** `https://collector.example/v1/traces`: OTLP over HTTP, with its path. */
 export function readCollectorUrl(value: unknown): Read<string> {
   const example = 'Write the whole URL, like https://collector.example/v1/traces.';
-  const url = typeof value === 'string' ? URL.parse(value) : null;
-  if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
+  const url = parseHttpUrl(value);
+  if (url === null) return invalidValue(`${showValue(value)} is not an http or https URL.`, example);
   if (url.username !== '' || url.password !== '' || url.search !== '') return invalidValue('The URL holds credentials or a query, which would be shown wherever it is.', 'Put what the collector asks for into a file of header lines, and name it under headersFile.');
   if (url.hash !== '') return invalidValue(`${showValue(value)} has a fragment, which no server ever sees.`, 'Leave it out.');
   if (url.pathname === '/') return invalidValue(`${showValue(value)} has no path.`, `Traces are posted to the URL as it is. Write ${url.origin}/v1/traces, or what the collector's manual says.`);

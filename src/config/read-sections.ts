@@ -5,6 +5,7 @@ import { findAmbiguity } from '../targets/path.ts';
 import { coversClaim, fieldName } from './claim-fields.ts';
 import type { GatewayConfig } from './config.ts';
 import { quoteValue, showValue } from './finding.ts';
+import { parseHttpUrl } from './read-address.ts';
 import { type Read, invalidValue } from './read-scalar.ts';
 
 /** Segments that mean the same before and after any decoding or normalising. */
@@ -95,8 +96,6 @@ export function readKeptField(value: unknown): Read<string> {
 // Readers of what identifies a client besides its address: users, password hashes, token issuers and subjects,
 // certificate names.
 
-/** Servers accept no longer ones, and parsing an international host name takes quadratic time. */
-const LONGEST_URL = 2_048;
 const CONTROL_IN_NAME = /[\0-\x1f\x7f-\x9f]/;
 
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
@@ -155,8 +154,8 @@ function readUriName(written: string, uri: string): Read<string> {
 /** Keys fetched over plain HTTP could be forged. */
 export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
-  const url = typeof value === 'string' && value.length <= LONGEST_URL ? URL.parse(value) : null;
-  if (url === null || (url.protocol !== 'https:' && url.protocol !== 'http:')) return invalidValue(`${showValue(value)} is not an https URL.`, example);
+  const url = parseHttpUrl(value);
+  if (url === null) return invalidValue(`${showValue(value)} is not an https URL.`, example);
   if (url.username !== '' || url.password !== '' || url.hash !== '') return invalidValue(`${quoteValue(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
   if (url.protocol === 'http:' && !isThisMachine(url)) {
     return invalidValue(`${showValue(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');

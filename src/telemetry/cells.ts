@@ -206,7 +206,8 @@ export class Cells {
     if (outcome === 'denied') this.#countsOf(record).denied += 1;
     if (outcome === 'denied' && code !== 'ok') increment(this.denials.get(client), code);
     this.#outcomes(form, record.form, client, code)[outcome] += 1;
-    if (record.wouldDeny !== '') this.#countReported(form, record.form, client, record.wouldDeny);
+    // Passed by the policy, it may have been denied for its address.
+    if (record.wouldDeny !== '' && outcome !== 'denied') this.#countReported(form, record.form, client, record.wouldDeny);
     form.bytesSent += record.bytesSent;
     form.bytesReceived += record.bytesReceived;
     if (record.became === 'tunnel') {

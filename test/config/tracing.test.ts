@@ -46,6 +46,8 @@ t.test('all keys, and what holds without them', async (t) => {
 t.test('what is wrong, and what to write', async (t) => {
   const cases: readonly (readonly [tracing: string, path: string, problem: RegExp])[] = [
     ['endpoint: collector.example', 'tracing.endpoint', /is not an http or https URL/],
+    ['endpoint: "https://https://collector.example/v1/traces"', 'tracing.endpoint', /is not an http or https URL/],
+    ['endpoint: "https://collector.example/v1/traces https://other.example/v1/traces"', 'tracing.endpoint', /is not an http or https URL/],
     ['endpoint: "grpc://collector.example:4317"', 'tracing.endpoint', /is not an http or https URL/],
     ['endpoint: "https://collector.example:4317/v1/traces"', 'tracing.endpoint', /port of OTLP over gRPC/],
     ['endpoint: "https://collector.example"', 'tracing.endpoint', /has no path/],

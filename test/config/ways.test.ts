@@ -72,6 +72,7 @@ t.test('the proof and the NAT', async (t) => {
   t.match(load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example" } }\n`, '    via: gate\n'), { ok: true, warnings: [another] });
   const same = load(`${gate}sourceIp: { expected: 34.123.45.67, probe: { url: "http://echo.example", via: gate } }\n`, '    via: gate\n');
   t.ok(same.ok && same.warnings.length === 0);
+  t.match(load('sourceIp: { probe: { url: "https://https://echo.example" } }\n'), { ok: false, faults: [{ path: 'sourceIp.probe.url', problem: /is not an http or https URL/ }] });
   t.match(load('sourceIp: { probe: { url: "http://echo.example" } }\n'), { ok: true, warnings: [{ path: 'sourceIp.probe', problem: /compared with nothing/ }], config: { sourceIp: { probe: { path: '/' } } } });
 });
 

@@ -62,6 +62,7 @@ t.test('what report mode let pass counts twice: as what it was, and as what it w
   metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule' }));
   metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule', code: 'upstream-cut', status: 502 }));
   metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'client-not-allowed', client: 'made-up', destination: '-' }));
+  metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule', code: 'address-not-allowed', status: 403 }));
   metrics.ended(makeRecord());
   const { samples } = await scrape(metrics);
   t.equal(samples.get('eco_egress_would_deny_total{form="gateway",destination="eco-sit",client="dynatrace-sit",code="no-rule"}'), 2);
