@@ -78,5 +78,5 @@ t.test('faults', async (t) => {
     throw Object.assign(new Error('no'), { code: 'EACCES' });
   });
   t.match(unreadable, { ok: false, faults: [{ problem: /cannot be read/, instead: /Name another file, or a directory/ }] });
-  t.match(read('a\0b'), { ok: false, faults: [{ problem: /not UTF-8/ }] });
+  t.match(read('a\0b'), { ok: false, faults: [{ problem: /control character U\+0000/ }] });
 });
