@@ -46,9 +46,16 @@ const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
 /** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
 const SMALL = 2048;
 
-/** After this many short reads (they do not fill a medium buffer) in less than `FAST` ms, without a byte from the other side, reading rests for `REST` ms. */
+/** Bytes. Shorter reads come while the sender writes: more is read at a time when the sender is ahead. */
+const SHORT = 131_072;
+/** After this many short reads, without a byte from the other side, reading rests if they were fast. */
 const BURST = 16;
-const FAST = 2;
+/** As many are enough if it has just rested. */
+const AGAIN = 4;
+/** They are fast if together they took less than this for each read and each byte, ms. */
+const FAST_READ = 1 / 8;
+const FAST_BYTE = 1 / 131_072;
+/** Ms. */
 const REST = 1;
 
 /** What a reader in bulk reads for. */
@@ -95,8 +102,10 @@ class BulkReader implements BulkConnection {
   #held = false;
   /** Length of the last read. */
   #last = 0;
-  /** Short reads of the present burst. */
-  #burst = 0;
+  /** Short reads that are still to come in the present burst. */
+  #left = BURST;
+  /** How long it may take to be fast, ms. */
+  #fast = 0;
   /** When it began, monotonic ms. */
   #since = 0;
   /** What the other side had sent by then, bytes. */
@@ -116,7 +125,7 @@ class BulkReader implements BulkConnection {
   read(length: number, buffer: Buffer): boolean {
     this.#last = length;
     const taken = buffer === readBuffer ? this.#passCopy(length) : this.#passOwn(length, buffer);
-    return taken && !(length < MEDIUM.size && this.#rests());
+    return taken && !(length < SHORT && this.#rests(length));
   }
 
   #passCopy(length: number): boolean {
@@ -138,12 +147,14 @@ class BulkReader implements BulkConnection {
    * Each short read takes a wake-up, a read and a write. Where they come fast and in one direction only, so that no
    * answer waits for them, reading rests until more has come, as network cards do with interrupts.
    */
-  #rests(): boolean {
-    this.#burst += 1;
-    if (this.#burst < BURST) return false;
+  #rests(length: number): boolean {
+    this.#left -= 1;
+    this.#fast += FAST_READ + length * FAST_BYTE;
+    if (this.#left > 0) return false;
     const [now, answered] = [performance.now(), this.#owner.answered()];
-    const streams = now - this.#since < FAST && answered === this.#answered;
-    this.#burst = 0;
+    const streams = now - this.#since < this.#fast && answered === this.#answered;
+    this.#left = streams ? AGAIN : BURST;
+    this.#fast = 0;
     this.#since = now;
     this.#answered = answered;
     if (streams) {
