@@ -51,7 +51,7 @@ const SHORT = 131_072;
 /** After this many short reads, without a byte from the other side, reading rests if they were fast. */
 const BURST = 16;
 /** As many are enough if it has just rested. */
-const AGAIN = 4;
+const SHORTER_BURST = 4;
 /** They are fast if together they took less than this for each read and each byte, ms. */
 const FAST_READ = 1 / 8;
 const FAST_BYTE = 1 / 131_072;
@@ -153,7 +153,7 @@ class BulkReader implements BulkConnection {
     if (this.#left > 0) return false;
     const [now, answered] = [performance.now(), this.#owner.answered()];
     const streams = now - this.#since < this.#fast && answered === this.#answered;
-    this.#left = streams ? AGAIN : BURST;
+    this.#left = streams ? SHORTER_BURST : BURST;
     this.#fast = 0;
     this.#since = now;
     this.#answered = answered;
