@@ -73,9 +73,12 @@ export const WORKS: readonly Work[] = [
   stream('download', 64, { chunk: 1_048_576, wait: 1_000 }, 'slow', 'each read at 64 MB/s'),
   stream('download', 128, { chunk: 1_048_576, wait: 16_000, burst: 1_048_576 }, 'bursts', 'each read in bursts of 1 MiB at 64 MB/s'),
   stream('download', 128, { tls: 1 }, 'tls', 'TLS inside, in records of 16 KiB'),
+  // Each of many streams is slower: what helps a fast one may not help it.
+  ...[1, 16, 64].map((connections) => stream('download', 1_024 / connections, { chunk: 32_768, connections }, `${connections}`, 'writes of 32,768 bytes')),
   farAway(stream('download', 256, { chunk: 1_048_576 })),
   stream('upload', 256, { chunk: 1_048_576 }),
   ...[[1_400, 32], [16_384, 192]].map(([chunk = 0, mebibytes = 0]) => stream('upload', mebibytes, { chunk }, `${chunk}`, `writes of ${chunk.toLocaleString('en-US')} bytes`)),
+  ...[16, 64].map((connections) => stream('upload', 1_024 / connections, { chunk: 32_768, connections }, `${connections}`, 'writes of 32,768 bytes')),
   requests('ping', 'ping-pong in 64 tunnels', 'tunnel', 80_000, PING),
   ...connectionShapes('ping', 'ping-pong', 'tunnel', 30_000, PING, [1, 512], 'tunnels'),
   { ...USUAL, name: 'idle', of: 'idle', title: '3,500 idle tunnels', unit: 'KB each', way: 'tunnel', fresh: true, run: measureIdle },
@@ -133,15 +136,19 @@ function withWrk(work: Work, load: { target: string; connections: number }): Wor
   return { ...work, again };
 }
 
-/** @param shape of its name and title; absent: it is the usual one */
-function stream(mode: 'download' | 'upload', mebibytes: number, load: Load, shape?: string, words?: string): Work {
+/**
+ * @param mebibytes of each stream
+ * @param load in STREAMS connections, unless it says otherwise
+ * @param shape of its name and title; absent: it is the usual one
+ */
+function stream(mode: 'download' | 'upload', mebibytes: number, { connections = STREAMS, ...load }: Load & { connections?: number }, shape?: string, words?: string): Work {
   const run = async (stage: Stage): Promise<Sample> => {
     const operations = stage.count(mebibytes);
-    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, mode, operations, connections: STREAMS }));
-    const moved = operations * STREAMS;
+    const { seen, cpuSeconds } = await measure(stage, () => stage.drive({ ...load, mode, operations, connections }));
+    const moved = operations * connections;
     return { cost: cpuSeconds === null ? null : (cpuSeconds * MIB_PER_GIB) / moved, rate: moved / seen.seconds, operations: moved, ...memory(stage) };
   };
-  return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${STREAMS} streams${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
+  return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${connections} ${connections === 1 ? 'stream' : 'streams'}${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }
 
 /** Half of what this contender carries, sent at even intervals; the same at the upstream itself. The first run, which warms up, finds out how much that is. */

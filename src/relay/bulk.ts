@@ -54,9 +54,9 @@ const BURST = 16;
 const SHORTER_BURST = 4;
 /** They are fast if together they took less than this for each read and each byte, ms. */
 const FAST_READ = 1 / 8;
-const FAST_BYTE = 1 / 131_072;
-/** Ms. */
-const REST = 1;
+const FAST_BYTE = 1 / 16_384;
+/** A rest takes as long as SHORTER_BURST of these reads did, so that about as many come as one; 1 ms at least, and this at most, ms. */
+const LONGEST_REST = 4;
 
 /** What a reader in bulk reads for. */
 export interface BulkOwner {
@@ -104,6 +104,7 @@ class BulkReader implements BulkConnection {
   #last = 0;
   /** Short reads that are still to come in the present burst. */
   #left = BURST;
+  #burst = BURST;
   /** How long it may take to be fast, ms. */
   #fast = 0;
   /** When it began, monotonic ms. */
@@ -152,17 +153,19 @@ class BulkReader implements BulkConnection {
     this.#fast += FAST_READ + length * FAST_BYTE;
     if (this.#left > 0) return false;
     const [now, answered] = [performance.now(), this.#owner.answered()];
-    const streams = now - this.#since < this.#fast && answered === this.#answered;
-    this.#left = streams ? SHORTER_BURST : BURST;
-    this.#fast = 0;
-    this.#since = now;
-    this.#answered = answered;
+    const took = now - this.#since;
+    const streams = took < this.#fast && answered === this.#answered;
     if (streams) {
       setTimeout(() => {
         this.#since = performance.now();
         this.#socket.resume();
-      }, REST);
+      }, Math.ceil(Math.min((took * SHORTER_BURST) / this.#burst, LONGEST_REST)));
     }
+    this.#burst = streams ? SHORTER_BURST : BURST;
+    this.#left = this.#burst;
+    this.#fast = 0;
+    this.#since = now;
+    this.#answered = answered;
     return streams;
   }
 

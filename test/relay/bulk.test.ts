@@ -173,7 +173,8 @@ function countStops(socket: Socket): () => number {
 }
 
 t.test('a stream of short reads rests until more has come; a dialogue never does', async (t) => {
-  for (const [dialogue, messages, size] of [[false, 10_000, 100], [false, 1_000, 65_536], [true, 10_000, 100]] as const) {
+  // `pause` is in ms: one of many streams gets a write only now and then.
+  for (const [dialogue, messages, size, pause] of [[false, 10_000, 100, 0], [false, 1_000, 65_536, 0], [false, 500, 32_768, 0.6], [true, 10_000, 100, 0]] as const) {
     let sent = size;
     let got = 0;
     let answered = 0;
@@ -183,11 +184,7 @@ t.test('a stream of short reads rests until more has come; a dialogue never does
       readInBulk(socket, {
         onBytes: (bytes) => {
           got += bytes.length;
-          // The next one is written right after this one was read.
-          if (got === sent && sent < messages * size) {
-            client.write(message);
-            sent += size;
-          }
+          if (got === sent && sent < messages * size) send(performance.now() + pause);
           if (dialogue) answered += 1;
           return true;
         },
@@ -196,12 +193,20 @@ t.test('a stream of short reads rests until more has come; a dialogue never does
       socket.resume().on('end', () => socket.end());
     });
     const message = Buffer.alloc(size);
+    const send = (due: number): void => {
+      if (performance.now() < due) {
+        setImmediate(send, due);
+        return;
+      }
+      client.write(message);
+      sent += size;
+    };
     const client = connect({ host: '127.0.0.1', port: await listen(t, server), noDelay: true });
     client.resume().write(message);
     while (got < messages * size) await new Promise((resolve) => setTimeout(resolve, 5));
     t.equal(got, messages * size);
     if (dialogue) t.equal(stops(), 0, 'a dialogue: no rest');
-    else t.ok(stops() > 0, `a stream of ${size} bytes at a time: ${stops()} rests`);
+    else t.ok(stops() > 0, `a stream of ${size} bytes at a time, ${pause} ms apart: ${stops()} rests`);
     client.end();
     await once(client, 'close');
   }
