@@ -39,8 +39,8 @@ export class BufferPool {
   }
 }
 
-/** For tunnels that fill a medium one: 64 MiB at most. */
-const LARGE = new BufferPool(1024 * 1024, 64, 8);
+/** For tunnels that fill a medium one: 64 MiB at most. With fewer spares, 16 streams that need one now and then would get new memory each time. */
+const LARGE = new BufferPool(1024 * 1024, 64, 16);
 /** For most tunnels with much traffic: a partner writes TLS records, or what a link delivers, 32 MiB at most. */
 const MEDIUM = new BufferPool(readBuffer.length, 512, 32);
 /** A tunnel that reads fewer bytes than this at a time needs no buffer of its own: copying is cheaper. */
