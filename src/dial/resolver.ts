@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
-import { Fault, type FaultCode, type FaultOptions } from '../errors.ts';
+import { Fault, type FaultCode, type FaultFacts } from '../errors.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { abortFault, type AddressGuard } from './dial.ts';
 import { errorCode, isNoSuchName } from './lookup.ts';
@@ -203,39 +203,33 @@ export function createResolver(options: ResolverOptions): Resolver {
   };
 }
 
-const ASK_RESOLVER = 'Check that the DNS server answers from here, or name another in dns.servers.';
+const ASK_RESOLVER = 'Check that the DNS server answers from here, by UDP and by TCP, or name another in dns.servers.';
 
 function noSuchName(host: string, cause?: unknown): Fault {
-  return new Fault('name-not-found', 'DNS has no address for this name', {
+  const facts = rcodeOf(cause);
+  return new Fault('name-not-found', `DNS has no address for this name${facts.rcode === undefined ? '' : ` (${facts.rcode})`}`, {
     subject: host,
     remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
     cause,
-    ...rcodeOf(cause),
+    facts,
   });
 }
 
 function lookupFault(host: string, error: unknown): Fault {
-  const code = errorCode(error);
-  const timedOut = code === 'ETIMEOUT' || code === 'ETIMEDOUT';
-  const reason = code || (error instanceof Error ? error.message : String(error));
-  return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${reason})`, {
+  return new Fault(errorCode(error) === 'ETIMEOUT' ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${error instanceof Error ? error.message : String(error)})`, {
     subject: host,
     remedy: ASK_RESOLVER,
     cause: error,
-    ...rcodeOf(error),
+    facts: rcodeOf(error),
   });
 }
 
-/**
- * What the server answered, by c-ares' name for it. getaddrinfo also returns
- * ENOTFOUND for a name without addresses, and for no answer at all: the code is
- * unknown then.
- */
+/** What the server answered, by c-ares' name for it. */
 const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODATA: 'NOERROR', EFORMERR: 'FORMERR', ESERVFAIL: 'SERVFAIL', ENOTIMP: 'NOTIMP', EREFUSED: 'REFUSED' };
 
-function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
-  const rcode = (error as { syscall?: unknown } | undefined)?.syscall === 'getaddrinfo' ? undefined : RCODES[errorCode(error)];
-  return rcode === undefined ? {} : { facts: { rcode } };
+function rcodeOf(error: unknown): Pick<FaultFacts, 'rcode'> {
+  const rcode = RCODES[errorCode(error)];
+  return rcode === undefined ? {} : { rcode };
 }
 
 /** The result of the promise; null after `ms`. Rejects when the signal aborts. */
