@@ -44,7 +44,7 @@ export interface ResolverOptions {
 
 const MAX_NAMES = 10_000;
 /** In a warning. */
-const MOST_NAMED = 3;
+const MOST_WARNED = 3;
 /** Of one name: an answer of 64 KiB has four thousand, each of which would be kept, dialled when the others fail, and named in the refusal. */
 const MAX_ADDRESSES = 128;
 const MIN_TTL_MS = 1_000;
@@ -99,8 +99,8 @@ export class KnownNames {
       hosts.push(host);
       end = Math.min(end, entry.staleUntil);
     }
-    const others = hosts.length > MOST_NAMED ? ` and ${hosts.length - MOST_NAMED} others` : '';
-    return hosts.length === 0 ? [] : [`The resolver fails: the last known addresses of ${hosts.slice(0, MOST_NAMED).join(', ')}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
+    const others = hosts.length > MOST_WARNED ? ` and ${hosts.length - MOST_WARNED} others` : '';
+    return hosts.length === 0 ? [] : [`The resolver fails: the last known addresses of ${hosts.slice(0, MOST_WARNED).join(', ')}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
   }
 }
 

@@ -146,13 +146,7 @@ t.test('while expired answers are in use, a warning names them, and says until w
   const dns = { servers: [], ttl: 30_000, staleFor: 600_000 };
   let works = true;
   let time = 0;
-  const resolver = createResolver({
-    lookup: () => (works ? Promise.resolve(ANSWER) : Promise.reject(failure('ESERVFAIL'))),
-    dns,
-    timeout: 1_000,
-    entries: names.of(dns),
-    now: () => time,
-  });
+  const resolver = createResolver({ lookup: () => (works ? Promise.resolve(ANSWER) : Promise.reject(failure('ESERVFAIL'))), dns, timeout: 1_000, entries: names.of(dns), now: () => time });
   const hosts = ['a.test', 'b.test', 'c.test', 'd.test', 'e.test'];
   for (const host of hosts) await resolver.resolve(host);
   t.same(names.warnings(time), []);
