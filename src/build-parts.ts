@@ -19,7 +19,7 @@ type Notices = Pick<Telemetry, 'notice'>;
 export function buildCoolDowns(telemetry: Notices): CoolDowns {
   return new CoolDowns({
     onFailed: ({ coolDown }, parent, reason) => {
-      telemetry.notice('warn', 'a parent proxy failed and is not used for now', { parent, forMs: coolDown, reason });
+      telemetry.notice('warn', 'a parent proxy failed, and is tried after the others for now', { parent, forMs: coolDown, reason });
     },
     onBack: (_, parent) => {
       telemetry.notice('info', 'a parent proxy is back', { parent });

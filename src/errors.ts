@@ -75,7 +75,7 @@ export const FAULTS = {
 
   loop: kind(508, 'proxy_loop_detected', 'client', 'The request has come back to this proxy'),
 
-  'name-not-found': kind(502, 'dns_error', 'upstream', 'The host name does not exist'),
+  'name-not-found': kind(502, 'dns_error', 'upstream', 'The host name has no address'),
   'resolver-failed': kind(502, 'dns_error', 'upstream', 'The host name could not be resolved'),
   'resolver-timeout': kind(504, 'dns_timeout', 'upstream', 'The resolver did not answer in time'),
   'connection-refused': kind(502, 'connection_refused', 'upstream', 'The upstream refused the connection'),

@@ -480,7 +480,7 @@ class RunningService implements Service {
     const { refused, warnings: reloads } = this.#reloads;
     // Changes that wait for the next start are no drift: they are wanted.
     const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#dialParts.names.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
   }
 
   #incidentSources(lookup: Lookup | null): IncidentSources {

@@ -18,7 +18,7 @@ export interface LookupAnswer {
  * Asks once, without a cache. Rejects with an error whose `code` is Node's
  * (https://nodejs.org/api/dns.html#error-codes): ENOTFOUND and ENODATA mean
  * that the name has no address, as does an empty list; anything else means that
- * the look-up failed.
+ * the look-up failed, and the message says why: for each server that was asked.
  *
  * @param patience how long silent servers are asked again, ms; by default, each is asked twice
  */
@@ -94,6 +94,8 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const first = preferred;
     const began = performance.now();
     let failure = new Error('there is no DNS server to ask');
+    /** The latest failure of each server. */
+    const failures = new Map<string, string>();
     for (let number = 0; ; number += 1) {
       const round = rounds[Math.min(number, rounds.length - 1)] ?? [];
       for (let turn = 0; turn < round.length; turn += 1) {
@@ -105,14 +107,17 @@ export function dnsLookup(servers: readonly string[]): Lookup {
           return records.length > 0 ? records : NO_RECORD;
         } catch (error) {
           failure = error instanceof Error ? error : new Error(String(error));
-          if (!isNoSuchName(failure)) continue;
-          preferred = index;
-          return failure;
+          if (isNoSuchName(failure)) {
+            preferred = index;
+            return failure;
+          }
+          failures.set(servers[index] ?? '', errorCode(failure) || failure.message);
         }
       }
       // A server that was still looking may have found it by now.
       const again = errorCode(failure) === 'ETIMEOUT' && performance.now() - began < patience;
-      if (number + 1 >= rounds.length && !again) return failure;
+      if (number + 1 < rounds.length || again) continue;
+      return failures.size === 0 ? failure : Object.assign(new Error(Array.from(failures, (one) => one.join(' ')).join(', ')), { code: errorCode(failure) });
     }
   }
 

@@ -7,11 +7,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
-import { Fault, type FaultCode, type FaultOptions } from '../errors.ts';
+import { Fault, type FaultCode, type FaultFacts } from '../errors.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { abortFault, type AddressGuard } from './dial.ts';
-import { errorCode, isNoSuchName } from './lookup.ts';
-import type { Lookup } from './lookup.ts';
+import { errorCode, isNoSuchName, type Lookup } from './lookup.ts';
 
 /** Resolves names, from its cache if possible. */
 export interface Resolver {
@@ -44,6 +43,8 @@ export interface ResolverOptions {
 }
 
 const MAX_NAMES = 10_000;
+/** In a warning. */
+const MOST_WARNED = 3;
 /** Of one name: an answer of 64 KiB has four thousand, each of which would be kept, dialled when the others fail, and named in the refusal. */
 const MAX_ADDRESSES = 128;
 const MIN_TTL_MS = 1_000;
@@ -87,6 +88,19 @@ export class KnownNames {
   of(dns: DnsConfig): NameEntries {
     if (!isDeepStrictEqual(dns, this.#dns)) [this.#dns, this.#entries] = [dns, createEntries()];
     return this.#entries;
+  }
+
+  /** A sentence while expired answers are in use because the resolver fails: without them, every request would. @param now as for the resolvers */
+  warnings(now = performance.now()): string[] {
+    const hosts: string[] = [];
+    let end = Infinity;
+    for (const [host, entry] of this.#entries.entries()) {
+      if (!('addresses' in entry) || now < entry.expiresAt || now >= entry.holdUntil) continue;
+      hosts.push(host);
+      end = Math.min(end, entry.staleUntil);
+    }
+    const others = hosts.length > MOST_WARNED ? ` and ${hosts.length - MOST_WARNED} others` : '';
+    return hosts.length === 0 ? [] : [`The resolver fails: the last known addresses of ${hosts.slice(0, MOST_WARNED).join(', ')}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
   }
 }
 
@@ -203,65 +217,56 @@ export function createResolver(options: ResolverOptions): Resolver {
   };
 }
 
-const ASK_RESOLVER = 'Check that the DNS server answers from here, or name another in dns.servers.';
+const ASK_RESOLVER = 'Check that the DNS server answers from here, by UDP and by TCP, or name another in dns.servers.';
 
 function noSuchName(host: string, cause?: unknown): Fault {
-  return new Fault('name-not-found', 'DNS has no address for this name', {
+  const facts = rcodeOf(cause);
+  return new Fault('name-not-found', `DNS has no address for this name${facts.rcode === undefined ? '' : ` (${facts.rcode})`}`, {
     subject: host,
     remedy: 'Check the spelling of the host, and that the DNS server asked from here knows the name.',
     cause,
-    ...rcodeOf(cause),
+    facts,
   });
 }
 
 function lookupFault(host: string, error: unknown): Fault {
-  const code = errorCode(error);
-  const timedOut = code === 'ETIMEOUT' || code === 'ETIMEDOUT';
-  const reason = code || (error instanceof Error ? error.message : String(error));
-  return new Fault(timedOut ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${reason})`, {
+  return new Fault(errorCode(error) === 'ETIMEOUT' ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${error instanceof Error ? error.message : String(error)})`, {
     subject: host,
     remedy: ASK_RESOLVER,
     cause: error,
-    ...rcodeOf(error),
+    facts: rcodeOf(error),
   });
 }
 
-/**
- * What the server answered, by c-ares' name for it. getaddrinfo also returns
- * ENOTFOUND for a name without addresses, and for no answer at all: the code is
- * unknown then.
- */
+/** What the server answered, by c-ares' name for it. */
 const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODATA: 'NOERROR', EFORMERR: 'FORMERR', ESERVFAIL: 'SERVFAIL', ENOTIMP: 'NOTIMP', EREFUSED: 'REFUSED' };
 
-function rcodeOf(error: unknown): Pick<FaultOptions, 'facts'> {
-  const rcode = (error as { syscall?: unknown } | undefined)?.syscall === 'getaddrinfo' ? undefined : RCODES[errorCode(error)];
-  return rcode === undefined ? {} : { facts: { rcode } };
+function rcodeOf(error: unknown): Pick<FaultFacts, 'rcode'> {
+  const rcode = RCODES[errorCode(error)];
+  return rcode === undefined ? {} : { rcode };
 }
 
 /** The result of the promise; null after `ms`. Rejects when the signal aborts. */
 function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | undefined): Promise<T | null> {
   return new Promise((resolve, reject) => {
-    const end = (): void => {
+    const end = (value: T | null): void => {
       limit.clear();
       signal?.removeEventListener('abort', abort);
+      resolve(value);
     };
     const abort = (): void => {
-      end();
       if (signal !== undefined) reject(abortFault(signal));
+      end(null);
     };
     const limit = new TimeLimit(ms, () => {
-      end();
-      resolve(null);
+      end(null);
     });
     if (signal?.aborted === true) {
       abort();
       return;
     }
     signal?.addEventListener('abort', abort);
-    void promise.then((value) => {
-      end();
-      resolve(value);
-    });
+    void promise.then(end);
   });
 }
 

@@ -143,6 +143,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   proof: Proof | null = null;
   /** Length of its PROXY header, bytes; 0: there was none. */
   proxyHeaderLength = 0;
+  /** Its PROXY header says that the peer opened it for itself (LOCAL, UNKNOWN): a health check. */
+  isOfPeer = false;
   /** The address whose share of the connections it takes; null: none's. */
   countedAs: string | null = null;
   /** TLS is terminated here. */

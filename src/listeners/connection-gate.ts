@@ -164,7 +164,9 @@ export class ConnectionGate {
       timeout: terms().timeouts.requestHeaders,
       onHeader: (header) => {
         connection.proxyHeaderLength = header.length;
-        connection.peer = peerInHeader(header) ?? connection.peer;
+        const client = peerInHeader(header);
+        connection.isOfPeer = client === null;
+        connection.peer = client ?? connection.peer;
         connection.guard(() => {
           const full = this.#identify(connection);
           if (full === null) next(connection);

@@ -44,6 +44,12 @@ export function composeRefusal(fault: Fault, requestId: string, name: string): R
   return { reason: `${REASON[kind.blame]}: ${code}`, fields, body };
 }
 
+/**
+ * Longest `details`, and longest field that parents sent before ours, characters: proxies in front of this one may
+ * accept no more than 4 KiB of header section (nginx's proxy_buffer_size). The body has the whole detail.
+ */
+const LONGEST_PART = 1024;
+
 /** RFC 9209 §2: the entries of parent proxies come first, ours last. A structured field string holds visible ASCII only (RFC 9651 §3.3.3). */
 function proxyStatus({ code, kind, message, facts }: Fault, name: string): string {
   const { nextHop, receivedStatus, rcode, alert } = facts;
@@ -53,7 +59,8 @@ function proxyStatus({ code, kind, message, facts }: Fault, name: string): strin
   if (receivedStatus !== undefined) parameters.set('received-status', receivedStatus);
   if (rcode !== undefined && kind.proxyError === 'dns_error') parameters.set('rcode', visible(rcode));
   if (alert !== undefined) parameters.set('alert-id', alert.id).set('alert-message', alert.message);
-  parameters.set('details', `${code}: ${visible(message)}`);
+  const details = `${code}: ${visible(message)}`;
+  parameters.set('details', details.length <= LONGEST_PART ? details : `${details.slice(0, LONGEST_PART)}...`);
   return serializeList([...toldBefore(facts.proxyStatus), [new Token(name), parameters]]);
 }
 
@@ -61,9 +68,9 @@ function visible(text: string): string {
   return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
-/** A value that is not a structured field is dropped: with it, the whole list would be invalid. */
+/** A value that is not a structured field is dropped: with it, the whole list would be invalid. So is one that is too long. */
 function toldBefore(value: string | undefined): List {
-  if (value === undefined) return [];
+  if (value === undefined || value.length > LONGEST_PART) return [];
   try {
     return parseList(value);
   } catch {

@@ -144,9 +144,10 @@ class TlsFront {
         });
       },
       onFault: (fault) => {
-        // The proxy itself closes it here.
+        // The proxy itself closes it while it drains; and a load balancer resets its checks once it has seen the handshake succeed.
+        const expected = fault.code === 'client-closed' && (this.#options.environment.draining || connection.isOfPeer);
         connection.guard(() => {
-          if (!this.#options.environment.draining || fault.code !== 'client-closed') this.#note(connection, fault);
+          if (!expected) this.#note(connection, fault);
         });
       },
     });

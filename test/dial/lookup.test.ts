@@ -59,6 +59,16 @@ t.test('the next server is asked when the first is not there', async (t) => {
   t.same((await dnsLookup([gone.address, server.address])('four.test')).addresses, ['192.0.2.1']);
 });
 
+t.test('a failure names each server that was asked, and why it could not tell', async (t) => {
+  const gone = await startDnsServer(() => null);
+  await gone.close();
+  await t.rejects(dnsLookup([server.address, gone.address])('broken.test'), { code: 'ECONNREFUSED', message: `${server.address} ESERVFAIL, ${gone.address} ECONNREFUSED` });
+  const resolver = createResolver({ lookup: dnsLookup([server.address]), dns: { ttl: 1, staleFor: 0 }, timeout: 5_000 });
+  await t.rejects(resolver.resolve('broken.test'), { code: 'resolver-failed', message: `broken.test: the look-up failed (${server.address} ESERVFAIL)`, facts: { rcode: 'SERVFAIL' } });
+  await t.rejects(resolver.resolve('absent.test'), { code: 'name-not-found', message: 'absent.test: DNS has no address for this name (NXDOMAIN)', facts: { rcode: 'NXDOMAIN' } });
+  await t.rejects(resolver.resolve('empty.test'), { code: 'name-not-found', message: 'empty.test: DNS has no address for this name (NOERROR)', facts: { rcode: 'NOERROR' } });
+});
+
 t.test('a server that is still looking is asked again until the time is over, and one that fails is not', async (t) => {
   const asked = new Map<string, number>();
   const slow = await startDnsServer(({ name, type }) => {

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { LookupAnswer } from '../../src/dial/lookup.ts';
-import { createResolver } from '../../src/dial/resolver.ts';
+import { createResolver, KnownNames } from '../../src/dial/resolver.ts';
 import type { ResolverOptions } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
 
@@ -139,6 +139,34 @@ t.test('an expired answer serves no longer than staleFor', async (t) => {
   const over = resolver.resolve('a.test');
   last().reject(failure('ESERVFAIL'));
   await t.rejects(over, { code: 'resolver-failed' });
+});
+
+t.test('while expired answers are in use, a warning names them, and says until when', async (t) => {
+  const names = new KnownNames();
+  const dns = { servers: [], ttl: 30_000, staleFor: 600_000 };
+  let works = true;
+  let time = 0;
+  const resolver = createResolver({ lookup: () => (works ? Promise.resolve(ANSWER) : Promise.reject(failure('ESERVFAIL'))), dns, timeout: 1_000, entries: names.of(dns), now: () => time });
+  const hosts = ['a.test', 'b.test', 'c.test', 'd.test', 'e.test'];
+  for (const host of hosts) await resolver.resolve(host);
+  t.same(names.warnings(time), []);
+  works = false;
+  time = 59_999;
+  await resolver.resolve('a.test');
+  await settle();
+  t.same(names.warnings(time), [], 'not expired');
+  time = 60_000;
+  for (const host of hosts.slice(0, 2)) await resolver.resolve(host);
+  const [warning = ''] = names.warnings(time);
+  t.match(warning, /^The resolver fails: the last known addresses of b\.test, a\.test are used, until \d{4}-\d\d-\d\dT\d\d:\d\dZ \(dns\.staleFor\)\.$/);
+  t.ok(Math.abs(Date.parse(/until (\S+)/.exec(warning)?.[1] ?? '') - Date.now() - 600_000) <= 60_000, 'ten minutes from now');
+  for (const host of hosts) await resolver.resolve(host);
+  t.match(names.warnings(time), [/ of e\.test, d\.test, c\.test and 2 others are used, /]);
+  t.same(names.warnings(time + 30_000), [], 'nobody asks any more');
+  works = true;
+  time += 30_000;
+  for (const host of hosts) await resolver.resolve(host);
+  t.same(names.warnings(time), [], 'the resolver works again');
 });
 
 t.test('where one family fails, what was known of it serves, no longer than staleFor', async (t) => {

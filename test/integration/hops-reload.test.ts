@@ -104,6 +104,6 @@ t.test('which parents failed is known after a reload', async (t) => {
   await lab.reload((draft) => Object.assign(draft.timeouts, { connect: '4s' }));
   (await openTunnel(t, lab)).socket.destroy();
   t.equal(bad.taken, 1, 'passed over, by another dialler');
-  const told = lab.log.filter(({ msg }) => msg === 'a parent proxy failed and is not used for now');
+  const told = lab.log.filter(({ msg }) => msg === 'a parent proxy failed, and is tried after the others for now');
   t.match(told, [{ level: 'warn', parent: `hop edge (bad.test:${bad.port})`, forMs: 30_000, reason: /503 no/ }]);
 });

@@ -56,6 +56,21 @@ t.test('what a parent said stands before what we say', async (t) => {
   t.notMatch(JSON.stringify(secret), 's3cretpassword');
 });
 
+t.test('the header section of a refusal fits the 4 KiB that a proxy in front may accept, and the body has the whole detail', (t) => {
+  // As when 128 addresses fail, and quoted by as many escapes as may be.
+  const detail = '"'.repeat(8_000);
+  const long = new Fault('hop-failed', detail, { facts: { proxyStatus: `near; details="${'\\\\'.repeat(500)}"` } });
+  const { fields, body } = composeRefusal(long, 'id', 'eco-egress');
+  t.ok(fields.join('').length < 4_000, String(fields.join('').length));
+  t.match(told(long), [['near', {}], ['eco-egress', { error: 'destination_unavailable', details: /^hop-failed: "+\.\.\.$/ }]]);
+  t.equal((JSON.parse(body) as { detail: string }).detail, detail);
+  const exact = 'x'.repeat(1_024 - 'no-rule: '.length);
+  t.match(told(new Fault('no-rule', exact)), [['eco-egress', { details: `no-rule: ${exact}` }]]);
+  t.match(told(new Fault('no-rule', `${exact}yz`)), [['eco-egress', { details: `no-rule: ${exact}...` }]]);
+  t.same(told(new Fault('hop-failed', 'x', { facts: { proxyStatus: `near; details="${'x'.repeat(1_024)}"` } })).map(([who]) => who), ['eco-egress']);
+  t.end();
+});
+
 t.test('reported where it is found', async (t) => {
   const answers: Record<string, string> = {
     '/lengths': 'HTTP/1.1 201 Created\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n',

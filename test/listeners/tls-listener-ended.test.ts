@@ -17,7 +17,7 @@ import { accessLines, readAnswers } from '../support/hostile.ts';
 import { captureNode } from '../support/hello.ts';
 import { type Draft, ECO, labCertificates } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
-import { line as proxyLine } from '../support/proxy-header.ts';
+import { binary, LOCAL, line as proxyLine } from '../support/proxy-header.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
 import { issueClient, openOwn, openTls, OWN, ownCertificate, speak, startTlsLab, type TlsLab, type TlsLabOptions } from '../support/tls-lab.ts';
 import { openWire, wireOf } from '../support/wire.ts';
@@ -62,6 +62,19 @@ t.test('handshakes that do not come about', async (t) => {
   await lab.logged((line) => line.code === 'client-closed' && accessLines(lab).indexOf(line) >= gone);
   t.equal(lab.upstream.connections, 0);
   t.match(await ask(t, lab), { status: 200 }, 'and the next one is served');
+});
+
+t.test('the TLS health checks of a load balancer, which end with a reset, are neither logged nor counted', async (t) => {
+  const lab = await startTlsLab(t, { listener: { trustedPeers: ['127.0.0.1'], proxyProtocol: 'from-trusted' } });
+  const hello = await captureNode(t, { servername: OWN });
+  for (const header of [binary(LOCAL, 0, Buffer.alloc(0)), proxyLine('UNKNOWN'), proxyLine('TCP4 127.0.0.9 10.0.0.1 56324 8443')]) {
+    const check = await openWire(t, lab.tlsPort);
+    check.send(Buffer.concat([header, hello]));
+    await once(check.socket, 'data');
+    check.socket.resetAndDestroy();
+  }
+  t.match(await lab.logged(({ code }) => code === 'client-closed'), { clientAddress: '127.0.0.9' }, 'that of a client is');
+  t.equal(accessLines(lab).length, 1);
 });
 
 t.test('what stands inside TLS is held to the same rules', async (t) => {
