@@ -382,10 +382,6 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.cut(fault);
   }
 
-  closeAfter(): void {
-    this.connection.closeAfter();
-  }
-
   revoked(fault: Fault): boolean {
     return this.recheck(() => fault);
   }

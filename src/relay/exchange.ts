@@ -201,10 +201,15 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   stalled(): void {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#downloadBlocked) this.#fail(new Fault('client-stalled', `the client did not read for ${body} ms`));
-    else if (!this.#requestDone && !this.#uploadBlocked) this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
+    else if (!this.#requestDone && !this.#uploadBlocked && !this.#isRefused) this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
     else if (this.#state === 'responding') this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
     else if (this.#requestDone) this.#fail(new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`));
     else this.#fail(new Fault('upstream-silent', `the upstream did not take the request body for ${body} ms`));
+  }
+
+  /** The final answer has come in place of 100, or is a refusal: a client need not send the rest of its content (RFC 9110 §10.1.1, RFC 9112 §9.5). */
+  get #isRefused(): boolean {
+    return this.#state === 'responding' && ((this.#plan.expectsContinue && !this.#continued) || this.#record.status >= 300);
   }
 
   /** The proxy itself ends the exchange: the drain deadline, or a malformed request body. */
