@@ -11,7 +11,7 @@ import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import { type Framing, NO_CONTENT } from '../http1/body-reader.ts';
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
-import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
+import type { ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
@@ -425,9 +425,4 @@ function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnect
   record.tcpMs = tcpMs;
   record.tlsMs = tlsMs;
   record.hopMs = hopMs;
-}
-
-/** Whether a request's Authorization authenticates its connection. */
-export function authenticatesConnection(authorization: string): boolean {
-  return authorization !== '' && isConnectionAuth(authorization);
 }

@@ -292,7 +292,8 @@ export class Tunnel {
     this.#limit = null;
     try {
       if (this.#parting === null) this.#heldTooLong();
-      else this.#parted(this[this.#parting]);
+      else if (this.#unsent > 0) this.#waitForParting(this[this.#parting].writableLength);
+      else resetSocket(this[this.#parting]);
     } catch (error) {
       this.crashed(error);
     }
@@ -307,12 +308,6 @@ export class Tunnel {
   #heldTooLong(): void {
     if (this.#fault !== null) this.client.destroy();
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
-  }
-
-  /** Some time has passed since the other side broke. */
-  #parted(socket: TunnelSocket): void {
-    if (this.#unsent > 0) this.#waitForParting(socket.writableLength);
-    else resetSocket(socket);
   }
 
   /** Each waits for the other to take bytes before it is read, which neither will: nothing moves any more. */
