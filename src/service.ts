@@ -303,7 +303,7 @@ class RunningService implements Service {
     this.#telemetry.notice('info', 'draining: no longer ready', describeForecast(this.#drain.view()));
     // A response whose header has not been sent announces the close: the next request would
     // find the port closed.
-    for (const request of this.#environment.requests) request.closeAfter();
+    for (const request of this.#environment.requests) request.connection.closeAfter();
     // Endpoints and load balancers need some time to see that the proxy is not ready
     // (docs/architecture.md).
     await delay(drainDelay, undefined, { signal }).catch(ignoreAbort);

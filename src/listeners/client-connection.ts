@@ -47,8 +47,6 @@ export interface RequestUnderWay {
   stalled(): void;
   /** `due` has come. */
   onDue(now: number): void;
-  /** This answer is to be the last on its connection. */
-  closeAfter(): void;
   /** The connection's authorisation has been revoked. @returns whether that closed a tunnel */
   revoked(fault: Fault): boolean;
   /** Our code threw. Ends the request, and answers if that is still possible. */

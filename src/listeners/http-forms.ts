@@ -11,9 +11,9 @@ import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
 import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
+import { isConnectionAuth } from '../http1/response-head.ts';
 import type { Authenticator, VerifiedCredentials } from '../identity/authenticator.ts';
 import type { Ask, Peer, Proof } from '../policy/verdict.ts';
-import { authenticatesConnection } from '../relay/exchange.ts';
 import { connectionOptions, forwardRequestHeaders, nominatedBy, overridingMethods, viaNames } from '../relay/headers.ts';
 import { type Authority, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
@@ -242,7 +242,7 @@ export class HttpForms {
       upgrades,
       viaName: config.headers.via ? config.name : null,
       mapField: route?.mapFields(connection.secure) ?? null,
-      authenticatesConnection: authenticatesConnection(head.authorization),
+      authenticatesConnection: head.authorization !== '' && isConnectionAuth(head.authorization),
       replays: egress.replays,
       timeouts: config.timeouts,
     }, config.headers);

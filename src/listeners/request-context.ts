@@ -382,10 +382,6 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.cut(fault);
   }
 
-  closeAfter(): void {
-    this.connection.closeAfter();
-  }
-
   revoked(fault: Fault): boolean {
     return this.recheck(() => fault);
   }
@@ -454,7 +450,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     const { bytesSent, bytesReceived } = this.record;
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
     if (fault !== null && closedBy === 'upstream' && bytesSent > 0 && bytesReceived === 0) this.#noteUpstream(fault);
-    this.#end(fault, closedBy);
+    // A client that ends its direction may only have sent something, but TLS is nothing without an answer.
+    const gaveUp = fault === null && this.tellsItsEnd && bytesReceived === 0;
+    this.#end(gaveUp ? new Fault('client-closed', 'the client closed its connection before the upstream had answered its ClientHello') : fault, closedBy);
   }
 
   #relay(upstream: Socket, opening: Opening | null, head: Buffer | null): void {

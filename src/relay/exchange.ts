@@ -11,7 +11,7 @@ import type { Socket } from 'node:net';
 import { Fault } from '../errors.ts';
 import { type Framing, NO_CONTENT } from '../http1/body-reader.ts';
 import { NO_FIELDS, type RawFields } from '../http1/fields.ts';
-import { isConnectionAuth, type ResponseHead } from '../http1/response-head.ts';
+import type { ResponseHead } from '../http1/response-head.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy } from './headers.ts';
@@ -201,10 +201,15 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   stalled(): void {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#downloadBlocked) this.#fail(new Fault('client-stalled', `the client did not read for ${body} ms`));
-    else if (!this.#requestDone && !this.#uploadBlocked) this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
+    else if (!this.#requestDone && !this.#uploadBlocked && !this.#isRefused) this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
     else if (this.#state === 'responding') this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
     else if (this.#requestDone) this.#fail(new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`));
     else this.#fail(new Fault('upstream-silent', `the upstream did not take the request body for ${body} ms`));
+  }
+
+  /** The final answer has come in place of 100, or is a refusal: a client need not send the rest of its content (RFC 9110 §10.1.1, RFC 9112 §9.5). */
+  get #isRefused(): boolean {
+    return this.#state === 'responding' && ((this.#plan.expectsContinue && !this.#continued) || this.#record.status >= 300);
   }
 
   /** The proxy itself ends the exchange: the drain deadline, or a malformed request body. */
@@ -420,9 +425,4 @@ function noteConnection(record: AccessRecord, { dialled, uses }: UpstreamConnect
   record.tcpMs = tcpMs;
   record.tlsMs = tlsMs;
   record.hopMs = hopMs;
-}
-
-/** Whether a request's Authorization authenticates its connection. */
-export function authenticatesConnection(authorization: string): boolean {
-  return authorization !== '' && isConnectionAuth(authorization);
 }

@@ -168,7 +168,6 @@ export class Tunnel {
 
   /** A reset on one side becomes a reset on the other, after the bytes that came before it: a truncated stream must not look complete. */
   broke(side: Side, error: Error): void {
-    if (this.#fault === null && this.#closedBy === '-') this.#closedBy = side;
     // The other one has its end, and may still read earlier bytes.
     if (this.#leaving) {
       resetSocket(this[side]);
@@ -176,7 +175,11 @@ export class Tunnel {
     }
     // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream.
     const done = side === 'client' && this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
-    if (!done) this.#fault ??= new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+    if (!done && this.#fault === null && !this.#unanswered) {
+      this.#fault = new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+      this.#closedBy = side;
+    }
+    if (this.#closedBy === '-') this.#closedBy = side;
     this.#partFrom(side);
   }
 
@@ -193,7 +196,13 @@ export class Tunnel {
     for (const connection of this.#bulk) connection.release();
     unhear(this.client);
     unhear(this.upstream);
+    if (this.#unanswered) this.#fault ??= new Fault('upstream-cut', 'the upstream closed the connection before it answered');
     this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
+  }
+
+  /** The upstream has ended first, and has sent nothing for what the client sent: whatever follows, the client has no answer. */
+  get #unanswered(): boolean {
+    return this.#closedBy === 'upstream' && this.record.bytesSent > 0 && this.record.bytesReceived === 0;
   }
 
   crashed(error: unknown): void {
@@ -283,7 +292,8 @@ export class Tunnel {
     this.#limit = null;
     try {
       if (this.#parting === null) this.#heldTooLong();
-      else this.#parted(this[this.#parting]);
+      else if (this.#unsent > 0) this.#waitForParting(this[this.#parting].writableLength);
+      else resetSocket(this[this.#parting]);
     } catch (error) {
       this.crashed(error);
     }
@@ -298,12 +308,6 @@ export class Tunnel {
   #heldTooLong(): void {
     if (this.#fault !== null) this.client.destroy();
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
-  }
-
-  /** Some time has passed since the other side broke. */
-  #parted(socket: TunnelSocket): void {
-    if (this.#unsent > 0) this.#waitForParting(socket.writableLength);
-    else resetSocket(socket);
   }
 
   /** Each waits for the other to take bytes before it is read, which neither will: nothing moves any more. */

@@ -94,3 +94,22 @@ t.test('an upstream that answers early: the client, still sending, gets that ans
     t.match(await answer, { status: 413, text: 'too much' }, what);
   }
 });
+
+t.test('a partner that stops in the middle of its final answer is silent, not the client, which sends no content after it', async (t) => {
+  const answers = { '200 in place of 100': ['200 OK', 'Expect: 100-continue\r\n'], 'a refusal': ['413 Too Large', ''] } as const;
+  for (const [what, [status, expect]] of Object.entries(answers)) {
+    const port = await listen(t, createServer((socket) => {
+      socket.on('error', () => {}).once('data', () => socket.write(`HTTP/1.1 ${status}\r\nContent-Length: 10\r\n\r\nhalf`));
+    }));
+    const lab = await startLab(t, {
+      configure: (draft) => {
+        Object.assign(draft.destinations.eco, { ports: [port], gateway: undefined, tls: undefined });
+        draft.timeouts['body'] = '300ms';
+      },
+    });
+    const heard = await askRaw(t, lab.port, `PUT http://${ECO}:${port}/ HTTP/1.1\r\nHost: ${ECO}:${port}\r\n${expect}Content-Length: 5\r\n\r\n`);
+    t.match(heard, /\r\n\r\nhalf$/, what);
+    t.match(await lab.logged(({ code }) => code !== undefined), { code: 'upstream-silent', level: 'error', detail: /nothing of the response/ }, what);
+    t.equal((await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="upstream-silent"}'), 1, what);
+  }
+});

@@ -1,4 +1,8 @@
-/** CONNECT: what passes before, during and at the end of a tunnel. */
+/**
+ * CONNECT: what passes before, during and at the end of a tunnel.
+ *
+ * Longer than 300 lines: each way for a tunnel to begin or to end is tried.
+ */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
@@ -6,6 +10,7 @@ import t from 'tap';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { fill } from '../support/fill.ts';
 import { startFullListener } from '../support/full-listener.ts';
+import { hello, serverName } from '../support/hello.ts';
 import { listen } from '../support/listen.ts';
 import { countSockets, untilDeserted, untilSockets } from '../support/open-sockets.ts';
 import { ESTABLISHED, follow, openTunnel, startTunnelLab } from '../support/tunnel-lab.ts';
@@ -107,6 +112,69 @@ t.test('a reset in place of an answer is a failure of the upstream, one after an
     t.equal(await failures(), count, `after "${asked}" and "${answered}"`);
   }
   t.match(await (await fetch(`${lab.adminUrl}/destinations`)).json(), { destinations: [{ last: 'failed', lastFailure: { code: 'upstream-cut' } }] });
+});
+
+t.test('an upstream that ends instead of answering has failed, however it ends and whatever the client does about it', async (t) => {
+  const lab = await startTunnelLab(t);
+  let failures = 0;
+  interface Ends { client: Wire; upstream: Wire }
+  const both = async ({ client, upstream }: Ends): Promise<void> => {
+    upstream.socket.end();
+    await once(client.socket, 'end');
+    client.socket.end();
+  };
+  const table: readonly [what: string, asked: string, act: (ends: Ends) => void | Promise<void>, expected: Record<string, unknown>, failed: boolean][] = [
+    ['ends', 'a question', both, { code: 'upstream-cut', closedBy: 'upstream', detail: /before it answered/, level: 'error' }, true],
+    ['ends, and the client resets', 'a question', async ({ client, upstream }) => {
+      upstream.socket.end();
+      await once(client.socket, 'end');
+      client.socket.resetAndDestroy();
+    }, { code: 'upstream-cut', closedBy: 'upstream' }, true],
+    ['ends, and the client asks only then', '', async ({ client, upstream }) => {
+      upstream.socket.end();
+      await once(client.socket, 'end');
+      client.socket.end('a question');
+    }, { code: 'upstream-cut', closedBy: 'upstream', bytesSent: 10 }, true],
+    ['resets, when the client has ended its direction', 'a question', async ({ client, upstream }) => {
+      client.socket.end();
+      await once(upstream.socket, 'end');
+      upstream.socket.resetAndDestroy();
+    }, { code: 'upstream-cut', closedBy: 'upstream' }, true],
+    ['ends, and was asked nothing', '', both, { code: 'ok', closedBy: 'upstream' }, false],
+    ['ends after the client, which wanted no answer', 'a message', async ({ client, upstream }) => {
+      client.socket.end();
+      await once(upstream.socket, 'end');
+      upstream.socket.end();
+    }, { code: 'ok', closedBy: 'client' }, false],
+    ['has ended with an answer before the client resets', 'a question', async ({ client, upstream }) => {
+      upstream.socket.end('an answer');
+      await once(client.socket, 'end');
+      client.socket.resetAndDestroy();
+    }, { code: 'client-closed', closedBy: 'client' }, false],
+  ];
+  for (const [what, asked, act, expected, failed] of table) {
+    const already = lab.log.length;
+    const { client, upstream } = await openTunnel(t, lab);
+    client.send(asked);
+    await upstream.until(asked);
+    await act({ client, upstream });
+    upstream.socket.end();
+    t.match(await lab.logged((line) => line['form'] === 'connect' && lab.log.indexOf(line) >= already), expected, what);
+    failures += failed ? 1 : 0;
+    t.equal((await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="upstream-cut"}'), failures, what);
+  }
+});
+
+t.test('a TLS client that ends without an answer to its ClientHello has given up', async (t) => {
+  const lab = await startTunnelLab(t);
+  const { client, upstream } = await openTunnel(t, lab);
+  const sent = hello({ extensions: [serverName(ECO)] });
+  client.send(sent);
+  await upstream.until(sent.toString('latin1'));
+  client.socket.end();
+  await once(upstream.socket, 'end');
+  upstream.socket.end();
+  t.match(await ended(lab, 'client-closed'), { closedBy: 'client', status: 200, bytesSent: sent.length, bytesReceived: 0, msg: 'aborted: client-closed', detail: /ClientHello/ });
 });
 
 t.test('a reset after one direction has ended still cuts the other', async (t) => {

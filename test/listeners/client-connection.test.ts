@@ -65,9 +65,6 @@ class Served implements RequestUnderWay {
   stalled(): void {
     this.told.push('stalled');
   }
-  closeAfter(): void {
-    this.connection.closeAfter();
-  }
   onDue(now: number): void {
     this.told.push(`due ${now}`);
   }
