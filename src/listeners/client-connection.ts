@@ -465,11 +465,10 @@ export class ClientConnection implements ExchangeClient, Watched {
     this.#last = true;
   }
 
-  /** The client sees that the answer was cut. */
+  /** The client sees that the answer was cut: a reset, because many take a plain end for the end of the content, whatever its length was to be. */
   cut(): void {
     this.#writer.flush();
-    // As in `destroy`, whatever is pending: the content is not complete.
-    if (this.httpVersion === '1.0') resetSocket(this.socket);
+    resetSocket(this.socket);
     this.destroy();
   }
 
@@ -563,8 +562,8 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   destroy(): void {
-    // RFC 9112 §6.3: for an HTTP/1.0 client a plain end would look like the end of the content.
-    if (this.httpVersion === '1.0' && this.socket.writableLength > 0) resetSocket(this.socket);
+    // As in `cut`: some of the content will be missing.
+    if (this.socket.writableLength > 0) resetSocket(this.socket);
     this.socket.destroy();
     this.#raw.destroy();
   }

@@ -57,20 +57,20 @@ export function parseRequestTarget(
   scheme: Scheme = 'http',
 ): RequestTarget {
   refuseForeignCharacters(url);
-  const hostHeader = theOneHost(hostHeaders, httpVersion);
+  const hostHeader = theOneHost(method, hostHeaders, httpVersion);
   if (method === 'CONNECT') return parseConnect(url, hostHeader);
   if (url.charCodeAt(0) === SLASH || (url === '*' && method === 'OPTIONS')) return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
   return parseAbsolute(method, url, hostHeader);
 }
 
-/** RFC 9112 §3.2: 400 for HTTP/1.1 without Host, and for more than one in any version. */
-function theOneHost(hostHeaders: readonly string[], httpVersion: string): string | null {
+/** RFC 9112 §3.2: 400 for HTTP/1.1 without Host, and for more than one in any version. CONNECT does without: its target is complete, and some clients, such as lftp, send none. */
+function theOneHost(method: string, hostHeaders: readonly string[], httpVersion: string): string | null {
   if (hostHeaders.length > 1) {
     throw new Fault('request-malformed', `The request has ${hostHeaders.length} Host fields`, { remedy: 'send exactly one Host field' });
   }
   const [host] = hostHeaders;
   if (host !== undefined) return host;
-  if (httpVersion === '1.0') return null;
+  if (httpVersion === '1.0' || method === 'CONNECT') return null;
   throw new Fault('request-malformed', 'The request has no Host field', { remedy: 'send exactly one Host field' });
 }
 

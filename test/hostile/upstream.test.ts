@@ -181,8 +181,9 @@ t.test('a broken transfer is seen to be broken, by every kind of client', async 
         lab.script = script;
         const { heard, how, line } = await askRawPartner(t, lab, { version });
         t.match(heard, /^HTTP\/1\.1 200 OK\r\n[\s\S]*half/, `${name} for HTTP/${version}: it had begun`);
-        const ended = heard.endsWith('\r\n0\r\n\r\n') || (version === '1.0' && how === 'fin');
-        t.notOk(ended, `${name} for HTTP/${version}: no clean end (${how})`);
+        t.notOk(heard.endsWith('\r\n0\r\n\r\n'), `${name} for HTTP/${version}: no last chunk`);
+        // Many clients take the end of the connection for the end of the content, whatever its length was to be.
+        t.equal(how, 'reset', `${name} for HTTP/${version}: no clean end`);
         t.match(line, { code, status: 200, msg: `failed: ${code}` });
         await stillServes(t, lab);
       }),

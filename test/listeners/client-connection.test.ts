@@ -694,17 +694,18 @@ t.test('an answer that its client still reads is sent to its end before the conn
   }
 });
 
-t.test('an answer that an HTTP/1.0 client has not read does not look whole', async (t) => {
+t.test('an answer that a client has not read does not look whole', async (t) => {
   const ends: readonly (readonly [what: string, end: (bench: Bench) => void])[] = [
     ['its time is over', (bench) => { wait(bench, 2000); }],
     ['all connections are closed', (bench) => { bench.connection(0).destroy(); }],
   ];
-  for (const [what, end] of ends) {
+  const asking = ['GET / HTTP/1.0\r\n\r\n', get('/', 'Connection: close\r\n')];
+  for (const [what, end, request] of ends.flatMap(([what, end]) => asking.map((request) => [`${what}: ${request.slice(6, 14)}`, end, request] as const))) {
     const bench = await start(t);
     bench.serve = () => {};
     const client = await bench.open();
     client.socket.pause();
-    client.socket.write('GET / HTTP/1.0\r\n\r\n');
+    client.socket.write(request);
     await until(() => bench.requests.length === 1);
     await answerMoreThanIsRead(bench.connection(0));
     end(bench);

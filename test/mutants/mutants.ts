@@ -153,8 +153,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     '7. A broken upstream response never looks whole',
     [
       mutant('cut-becomes-an-end', 'src/listeners/request-context.ts', 'test/hostile/upstream.test.ts', '    this.connection.cut();\n', '    this.connection.complete([]);\n'),
-      mutant('close-for-http-1.0', 'src/listeners/client-connection.ts', 'test/hostile/upstream.test.ts', "if (this.httpVersion === '1.0') resetSocket(this.socket);", ''),
-      mutant('unread-answer-ends', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', "if (this.httpVersion === '1.0' && this.socket.writableLength > 0) resetSocket(this.socket);", ''),
+      mutant('cut-without-a-reset', 'src/listeners/client-connection.ts', 'test/hostile/upstream.test.ts', '    resetSocket(this.socket);\n    this.destroy();', '    this.destroy();'),
+      mutant('unread-answer-ends', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', 'if (this.socket.writableLength > 0) resetSocket(this.socket);', ''),
       mutant('short-of-its-length', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', ' || !this.#body.end())', ')'),
       mutant('reset-becomes-an-end', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', ' || this.#failure !== null', ''),
       mutant('bytes-left-over', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', 'if (at < chunk.length || this.#socket.readableLength > 0) this.#reusable = false;', ''),

@@ -21,6 +21,7 @@ t.test('what is asked for', async (t) => {
     ['CONNECT', '[::1]:80', '[::1]:80', { kind: 'connect', host: '::1', port: 80 }],
     ['CONNECT', '2130706433:80', 'x', { kind: 'connect', host: '127.0.0.1', port: 80 }],
     ['CONNECT', `${ECO}:443`, null, { kind: 'connect', host: ECO, port: 443 }, '1.0'],
+    ['CONNECT', `${ECO}:443`, null, { kind: 'connect', host: ECO, port: 443 }],
     // The Host of a CONNECT decides nothing.
     ['CONNECT', `${ECO}:443`, 'proxy.example:3128', { kind: 'connect', host: ECO, port: 443 }],
 
@@ -117,7 +118,7 @@ t.test('what is refused, and what to write instead', async (t) => {
     // Host
     ['GET', '/', [], 'request-malformed', /no Host/],
     ['GET', `http://${ECO}/`, [], 'request-malformed', /no Host/],
-    ['CONNECT', `${ECO}:443`, [], 'request-malformed', /no Host/],
+    ['CONNECT', `${ECO}:443`, [ECO, ECO], 'request-malformed', /2 Host fields/],
     ['GET', '/', [ECO, ECO], 'request-malformed', /2 Host fields/],
     ['GET', '/', [ECO, 'evil.example'], 'request-malformed', /2 Host fields/, undefined, '1.0'],
     ['GET', `http://${ECO}/`, [ECO, ECO], 'request-malformed', /2 Host fields/],
