@@ -1,5 +1,5 @@
 /** `eco-egress suggest`: from denials to the smallest change of the configuration file that permits them. Starts nothing, and looks nothing up. */
-import { chmodSync, chownSync, createReadStream, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
@@ -18,7 +18,7 @@ import { type Suggestions, suggestChanges } from '../suggest/propose-changes.ts'
 import { SeenDenials } from '../suggest/seen-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { askAdmin, readProblem } from './ask-admin.ts';
-import { type CommandIo, EXIT, misuse } from './io.ts';
+import { type CommandIo, EXIT, misuse, replaceFile } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
 /** Arguments of `suggest`, as written. */
@@ -116,23 +116,14 @@ function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number):
   return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
 }
 
-/** Atomic: a running proxy that reads the file meanwhile sees the old one or the new one. */
 function write(file: string, before: string, after: string, io: CommandIo): number {
-  let draft: string | null = null;
   try {
-    const target = realpathSync(file);
-    if (readUtf8(target) !== before) {
+    if (readUtf8(file) !== before) {
       io.stderr.write(`${file} has been changed meanwhile: run this again.\n`);
       return EXIT.failed;
     }
-    draft = `${target}.${process.pid}.new`;
-    const { mode, uid, gid } = statSync(target);
-    writeFileSync(draft, after, { mode: 0o600, flag: 'wx' });
-    chownSync(draft, uid, gid);
-    chmodSync(draft, mode & 0o777);
-    renameSync(draft, target);
+    replaceFile(file, after);
   } catch (error) {
-    if (draft !== null) rmSync(draft, { force: true });
     io.stderr.write(`${file} cannot be written: ${describeFileError(error)}. Apply the patch by hand.\n`);
     return EXIT.failed;
   }
