@@ -1,6 +1,5 @@
 /** Requests that a policy denied, or that passed in report mode only: from lines of the access log, or from `/denials` of a running proxy. */
 import { FORMS, type Form } from '../config/config.ts';
-import { readPort } from '../config/read-scalar.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 import type { AssumedClient } from '../explain/read-question.ts';
 
@@ -121,8 +120,8 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
   // In the log it is the code of the denial that was not enforced; in an answer, that is `code`.
   const code = known('wouldDeny') ?? stringOf(fields, 'code');
   if (!isOfPolicy(code)) return null;
-  const port = readPort(fields['port']);
-  if ('problem' in port) return 'faulty';
+  const { port } = fields;
+  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65_535) return 'faulty';
   return {
     client: known('client'),
     user: known('user'),
@@ -132,7 +131,7 @@ function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAdd
     method: tunnel ? null : stringOf(fields, 'method'),
     path: tunnel ? null : stringOf(fields, 'path'),
     host,
-    port: port.value,
+    port,
     destination: known('destination'),
     code,
   };
