@@ -1,6 +1,7 @@
-/** What all commands share of the process they run in: its streams, exit codes and signals. */
-import { fstatSync, writeSync } from 'node:fs';
+/** What all commands share of the process they run in: its streams, exit codes and signals, and how they write files. */
+import { chmodSync, chownSync, fstatSync, lstatSync, readlinkSync, realpathSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { type Readable, Writable } from 'node:stream';
 import { readUtf8 } from '../config/read-files.ts';
 
@@ -95,6 +96,41 @@ class FileStream extends Writable {
       return;
     }
     done();
+  }
+}
+
+/**
+ * Writes a file as a whole: whoever reads it sees the old text or the new one,
+ * also where the disk is full or the process is killed. Keeps owner and mode of
+ * the old file; a symlink stays, and the file that it leads to is written.
+ * What is no file, such as a pipe or /dev/stdout, is written to.
+ *
+ * @throws the errors of node:fs; then the old file is as it was
+ */
+export function replaceFile(path: string, text: string): void {
+  const old = statSync(path, { throwIfNoEntry: false });
+  if (old?.isFile() === false) {
+    writeFileSync(path, text);
+    return;
+  }
+  if (old === undefined && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true) {
+    replaceFile(resolve(realpathSync(dirname(path)), readlinkSync(path)), text);
+    return;
+  }
+  const target = old === undefined ? path : realpathSync(path);
+  const draft = `${target}.${process.pid}.new`;
+  // In a container every process may have the same id: one that was killed has left its draft.
+  rmSync(draft, { force: true });
+  try {
+    writeFileSync(draft, text, { flag: 'wx', ...(old === undefined ? {} : { mode: 0o600 }) });
+    if (old !== undefined) {
+      chownSync(draft, old.uid, old.gid);
+      chmodSync(draft, old.mode & 0o777);
+    }
+    renameSync(draft, target);
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
   }
 }
 

@@ -1,5 +1,5 @@
 /** `eco-egress manifests`: the Kubernetes and Istio objects that follow from the policy. Changes no cluster. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { describeFileError } from '../config/named-files.ts';
@@ -7,7 +7,7 @@ import { readCidr } from '../config/read-address.ts';
 import { readNamespace } from '../config/read-scalar.ts';
 import { PLACEMENT } from '../manifests/placement.ts';
 import { OVERLAYS, renderManifests, type RenderedFile } from '../manifests/render.ts';
-import { type CommandIo, EXIT, misuse } from './io.ts';
+import { type CommandIo, EXIT, misuse, replaceFile } from './io.ts';
 import { openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
 
@@ -84,7 +84,7 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
   for (const file of unique.values()) {
     const path = join(out, file.path);
     makeDirectory(dirname(path));
-    writeFileSync(path, writeFileText(file));
+    replaceFile(path, writeFileText(file));
     stdout.write(`${path}\n`);
   }
 }

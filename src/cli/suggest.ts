@@ -1,5 +1,5 @@
 /** `eco-egress suggest`: from denials to the smallest change of the configuration file that permits them. Starts nothing, and looks nothing up. */
-import { chmodSync, chownSync, createReadStream, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
@@ -18,7 +18,7 @@ import { type Suggestions, suggestChanges } from '../suggest/propose-changes.ts'
 import { SeenDenials } from '../suggest/seen-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { askAdmin, readProblem } from './ask-admin.ts';
-import { type CommandIo, EXIT, misuse } from './io.ts';
+import { type CommandIo, EXIT, misuse, replaceFile } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
 /** Arguments of `suggest`, as written. */
@@ -34,8 +34,10 @@ export interface SuggestOptions {
 
 /** Each proposal is compared with the previous state. */
 const MOST_STEPS_OF_SUGGEST = 100_000_000;
-/** Characters. */
+/** Characters: a longer line is left out, and a much longer one is no log. */
 const LONGEST_LOG_LINE = 1_048_576;
+const LONGEST_SKIPPED = 64 * LONGEST_LOG_LINE;
+const MOST_NUMBERS = 10;
 /** Ms. */
 const ANSWER_TIMEOUT = 30_000;
 
@@ -80,7 +82,8 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
   }
   for (const log of logs) {
     try {
-      await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
+      const faulty = await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
+      if (faulty.length > 0) io.stderr.write(`${escapeText(log)}: left out, because they have no valid time or port, or more than 1 MiB: ${faulty.length === 1 ? 'line' : 'lines'} ${faulty.slice(0, MOST_NUMBERS).join(', ')}${faulty.length > MOST_NUMBERS ? ` and ${faulty.length - MOST_NUMBERS} others` : ''}.\n`);
     } catch (error) {
       return misuse(io, `${log} cannot be read: ${describeFileError(error)}. Name a file with the access log, or - for standard input.`);
     }
@@ -89,16 +92,29 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
   return misuse(io, 'No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.');
 }
 
-async function readLines(input: Readable, seen: SeenDenials): Promise<void> {
+/** @returns the numbers of lines that cannot be used */
+async function readLines(input: Readable, seen: SeenDenials): Promise<number[]> {
   const decoder = new StringDecoder();
+  const faulty: number[] = [];
+  let number = 0;
+  let skipped = 0;
   let rest = '';
+  const take = (line: string): void => {
+    number += 1;
+    if (skipped + line.length > LONGEST_LOG_LINE || !seen.addLine(line)) faulty.push(number);
+    skipped = 0;
+  };
   for await (const chunk of input as AsyncIterable<Buffer>) {
     const lines = (rest + decoder.write(chunk)).split(/\r?\n/);
     rest = lines.pop() ?? '';
-    if (rest.length > LONGEST_LOG_LINE) throw new Error('it has a line of more than 1 MiB');
-    for (const line of lines) seen.addLine(line);
+    for (const line of lines) take(line);
+    if (skipped + rest.length <= LONGEST_LOG_LINE) continue;
+    skipped += rest.length;
+    rest = '';
+    if (skipped > LONGEST_SKIPPED) throw new Error('it has a line of more than 64 MiB');
   }
-  if (rest !== '') seen.addLine(rest);
+  if (rest !== '' || skipped > 0) take(rest);
+  return faulty;
 }
 
 /** The file with the changes, once it has been read again and has exactly the proposed effect. */
@@ -116,23 +132,14 @@ function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number):
   return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
 }
 
-/** Atomic: a running proxy that reads the file meanwhile sees the old one or the new one. */
 function write(file: string, before: string, after: string, io: CommandIo): number {
-  let draft: string | null = null;
   try {
-    const target = realpathSync(file);
-    if (readUtf8(target) !== before) {
+    if (readUtf8(file) !== before) {
       io.stderr.write(`${file} has been changed meanwhile: run this again.\n`);
       return EXIT.failed;
     }
-    draft = `${target}.${process.pid}.new`;
-    const { mode, uid, gid } = statSync(target);
-    writeFileSync(draft, after, { mode: 0o600, flag: 'wx' });
-    chownSync(draft, uid, gid);
-    chmodSync(draft, mode & 0o777);
-    renameSync(draft, target);
+    replaceFile(file, after);
   } catch (error) {
-    if (draft !== null) rmSync(draft, { force: true });
     io.stderr.write(`${file} cannot be written: ${describeFileError(error)}. Apply the patch by hand.\n`);
     return EXIT.failed;
   }

@@ -1,5 +1,5 @@
 /** `eco-egress test`: runs the tests of a policy, by the code that decides on requests. Starts nothing, and looks nothing up. */
-import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
@@ -10,7 +10,7 @@ import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, form
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
 import { withExplainer } from './explain.ts';
-import { type CommandIo, EXIT, misuse, untilSignal } from './io.ts';
+import { type CommandIo, EXIT, misuse, replaceFile, untilSignal } from './io.ts';
 
 /** Arguments of `test`, as written. */
 export interface TestOptions {
@@ -95,7 +95,7 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
   if (options.junit !== undefined) {
     try {
-      writeFileSync(options.junit, formatJunit(all));
+      replaceFile(options.junit, formatJunit(all));
     } catch (error) {
       return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
     }

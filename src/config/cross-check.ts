@@ -1,5 +1,4 @@
 /** Faults that no single key shows: names that are not defined, two entries for the same thing, keys that contradict each other. */
-import type ipaddr from 'ipaddr.js';
 import { formatAuthority, isThisMachine } from '../targets/host.ts';
 import { parseIp } from '../targets/ip-address.ts';
 import { hasPort, mergePorts, type PortEntry, sharedPorts } from '../targets/port-range.ts';
@@ -96,14 +95,13 @@ function checkLabels(labels: readonly (readonly [key: string, value: string] | u
 }
 
 function checkListeners({ listeners }: Draft, complain: Complain): void {
-  const taken: { path: Path; address: ListenAddress }[] = [];
-  const take = (path: Path, address: ListenAddress) => {
-    const other = taken.find((listener) => collide(listener.address, address));
-    if (other !== undefined) {
-      const theirs = formatAuthority(other.address.host, other.address.port);
-      complain(path, `${formatAuthority(address.host, address.port)} is taken by ${formatPath(other.path)} already (${theirs}).`, 'Give each listener a port of its own.');
-    }
-    taken.push({ path, address });
+  const taken = new Map<string, { readonly path: Path; readonly where: string }>();
+  const take = (path: Path, { host, port }: ListenAddress) => {
+    const { takes, meets } = claimsOf(host);
+    const where = formatAuthority(host, port);
+    const other = port === 0 ? undefined : meets.map((claim) => taken.get(`${port} ${claim}`)).find((found) => found !== undefined);
+    if (other !== undefined) complain(path, `${where} is taken by ${formatPath(other.path)} already (${other.where}).`, 'Give each listener a port of its own.');
+    for (const key of takes.map((claim) => `${port} ${claim}`)) if (!taken.has(key)) taken.set(key, { path, where });
   };
   for (const kind of ['http', 'tls'] as const) {
     listeners[kind]?.forEach((listener, index) => {
@@ -113,17 +111,13 @@ function checkListeners({ listeners }: Draft, complain: Complain): void {
   if (listeners.admin !== undefined) take(['listeners', 'admin'], listeners.admin.address);
 }
 
-/** As the operating system treats it: "any address" takes the port on every address, and `::` on IPv4 too. */
-function collide(one: ListenAddress, other: ListenAddress): boolean {
-  if (one.port !== other.port || one.port === 0) return false;
-  const [a, b] = [parseIp(one.host), parseIp(other.host)];
-  if (a === null || b === null) return one.host === other.host;
-  if (a.toString() === b.toString()) return true;
-  return a.kind() === b.kind() ? isAny(a) || isAny(b) : isAny(a.kind() === 'ipv6' ? a : b);
-}
-
-function isAny(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
-  return address.range() === 'unspecified';
+/** What of a port an address takes, and what it collides with, as the operating system treats it: "any address" takes the port on every address, and `::` on IPv4 too. */
+function claimsOf(host: string): { readonly takes: readonly string[]; readonly meets: readonly string[] } {
+  const address = parseIp(host);
+  if (address === null) return { takes: [host], meets: [host] };
+  const [one, kind] = [address.toString(), address.kind()];
+  if (address.range() !== 'unspecified') return { takes: [one, `some ${kind}`], meets: [one, `all ${kind}`, 'all ipv6'] };
+  return { takes: [`some ${kind}`, `all ${kind}`], meets: [`some ${kind}`, kind === 'ipv6' ? 'some ipv4' : 'all ipv6'] };
 }
 
 /** TLS for such a name could be meant to be terminated, or to be passed on. */

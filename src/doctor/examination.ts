@@ -85,6 +85,8 @@ interface ToolsOptions {
   readonly timeouts: Pick<Config['timeouts'], 'resolve' | 'connect' | 'tls'>;
   /** For every other step, ms. */
   readonly timeout: number;
+  /** Ends every dial; absent: nothing does. */
+  readonly signal?: AbortSignal;
 }
 
 /** Steps of dialling, each bounded by `timeout`, ms. They reject with a Fault. */
@@ -108,11 +110,10 @@ export interface Tools {
 const MOST_AT_ONCE = 16;
 
 /** Nothing to close. */
-export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions): Tools {
+export function createTools({ config, lookup, timeouts, timeout, signal = new AbortController().signal }: ToolsOptions): Tools {
   const { dns, headers, name } = config;
   const lookups = { lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve };
   const resolver = createResolver(lookups);
-  const never = new AbortController().signal;
   const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
   const usual = dialler(resolver);
   const turns = createTurns(MOST_AT_ONCE);
@@ -123,11 +124,11 @@ export function createTools({ config, lookup, timeouts, timeout }: ToolsOptions)
     resolveAnew: (host) => createResolver(lookups).resolve(host),
     localAddress: findLocalAddress,
     connect: async (host, port, addresses = [host]) => {
-      const { socket } = await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal: never }));
+      const { socket } = await turns(() => connectFirst({ host, port, addresses, timeout: timeouts.connect, signal }));
       // The other side may reset it while a check waits for something else. Its next use fails.
       return socket.on('error', () => {});
     },
-    dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, never)),
+    dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, signal)),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();
       const timer = setTimeout(() => {
@@ -150,7 +151,8 @@ function pinned(resolver: Resolver, host: string, address: string): Resolver {
   };
 }
 
-type TakeTurn = <T>(work: () => Promise<T>) => Promise<T>;
+/** Runs work when it is its turn. */
+export type TakeTurn = <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Limits how many tasks run at once; the others wait in order. */
 export function createTurns(most: number): TakeTurn {

@@ -7,7 +7,8 @@ import type { CircuitsView } from '../dial/circuit.ts';
 import type { DialHistory } from '../dial/dial-history.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import type { PortsInUse } from '../dial/ports.ts';
-import { createTools } from '../doctor/examination.ts';
+import { createTools, createTurns } from '../doctor/examination.ts';
+import { Fault } from '../errors.ts';
 import { type Target, targetGuard, targetsOf } from '../doctor/targets.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
@@ -23,8 +24,10 @@ import { tryAddress, type TryContext, tryName, tryParents, tryRoute } from './tr
 
 /** For each step, ms; shorter where the configuration says so. */
 const STEP_MS = 3_000;
-/** After which no further step begins, ms. */
+/** After which no further step begins, and all that are under way end, ms: curl and kubelets are asked to wait for 30 s. */
 const MOST_TRIED_MS = 15_000;
+const MOST_WAITED_MS = 25_000;
+const MOST_ROUTES_AT_ONCE = 16;
 /** Hosts and ports, and addresses of one host, that are tried. */
 const MOST_TARGETS = 16;
 const MOST_TRIED_ADDRESSES = 4;
@@ -46,12 +49,14 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
   const destinations = whole.destinations.filter(({ name }) => asked === null || name === asked).map((destination) => ({ ...destination, via: destination.via.map((hop) => ({ ...hop, connect: short(hop.connect) })) }));
   const config = { ...whole, destinations };
   const { timeouts } = config;
-  const tools = createTools({ config, lookup: lookup ?? undefined, timeouts: { resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls) }, timeout: STEP_MS });
+  const limit = new AbortController();
+  setTimeout(() => { limit.abort(new Fault('connect-timeout', `no result when all tries had taken ${MOST_WAITED_MS / 1000} s`)); }, MOST_WAITED_MS).unref();
+  const tools = createTools({ config, lookup: lookup ?? undefined, timeouts: { resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls) }, timeout: STEP_MS, signal: limit.signal });
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   loop.enable();
   const segments = readSentSegments();
   const clocks: TryContext['clocks'] = [];
-  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), clocks };
+  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), turns: createTurns(MOST_ROUTES_AT_ONCE), clocks };
   const failures = sources.failures(MOST_FAILURES_READ);
   const failedAt = destinations.flatMap(({ name, hosts, ports }) => {
     if (!hosts.some((host) => host.startsWith('*')) && ports.every((port) => typeof port === 'number')) return [];
@@ -104,12 +109,12 @@ async function tryTarget(target: Target, sources: IncidentSources, context: TryC
   const { history, resolveAsRequests } = sources;
   const behind = destination.via.length > 0;
   const parents = behind ? tryParents(target, context) : [];
-  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: target.guessed ? [] : [await tryRoute(target, context)], leftOut: 0 };
+  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: target.guessed ? [] : await tryRoute(target, context), leftOut: 0 };
   const patience = AbortSignal.timeout(STEP_MS);
   const inUse = resolveAsRequests(host, patience).catch(() => null);
   const answers: NameTry['history'] = history.answersFor(host).map(({ at, addresses, code }) => ({ at, addresses, code }));
   const name = await tryName(target, context, await inUse, answers);
-  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: !target.guessed && name.addresses.length > name.refused.length ? [await tryRoute(target, context)] : [], leftOut: 0 };
+  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: !target.guessed && name.addresses.length > name.refused.length ? await tryRoute(target, context) : [], leftOut: 0 };
   // If the resolver fails, the addresses that requests use instead are tried.
   const guard = targetGuard(target);
   const permitted = (name.fault === null ? name.addresses : (name.inUse ?? [])).filter((address) => guard(address, port) === null);

@@ -3,7 +3,7 @@ import { TLSSocket } from 'node:tls';
 import type { Dialled } from '../dial/dial.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { tryConnect } from '../dial/try-connect.ts';
-import type { Tools } from '../doctor/examination.ts';
+import type { TakeTurn, Tools } from '../doctor/examination.ts';
 import { noteClock } from '../doctor/partner-checks.ts';
 import { dialTargetOf, type Target, targetGuard } from '../doctor/targets.ts';
 import { Fault } from '../errors.ts';
@@ -20,6 +20,7 @@ export interface TryContext {
   readonly now: () => number;
   /** When it is up, no further step begins. */
   readonly signal: AbortSignal;
+  readonly turns: TakeTurn;
   /** Filled in. */
   readonly clocks: { where: string; ahead: number }[];
 }
@@ -65,7 +66,9 @@ export async function tryAddress(target: Target, address: string, context: TryCo
   if (open.outcome !== 'open' || protocol === 'unknown' || context.signal.aborted) return { ...none, moved: moved() };
   const at = context.now();
   const began = performance.now();
-  const { tls, http, fault } = await tryAbove(target, address, context);
+  const above = await tryAbove(target, address, context);
+  if (above === null) return { ...none, moved: moved() };
+  const { tls, http, fault } = above;
   if (fault === null) return { ...none, tls, http, moved: moved() };
   // A connection of its own: the one before was open, and this one was not.
   const next: TcpTry = { at, address, port, from: null, outcome: FAILED_OUTCOMES.get(fault.code) ?? 'unsent', ms: Math.round(performance.now() - began), detail: fault.detail };
@@ -80,8 +83,18 @@ async function tryTcp(address: string, port: number, { tools, now, signal }: Pic
   return { at, address, port, ...(await tryConnect(address, port, tools.timeout, signal)) };
 }
 
-/** TLS and one request. @param address undefined: through the parents */
-async function tryAbove(target: Target, address: string | undefined, context: TryContext): Promise<{ tls: TlsTry | null; http: HttpTry | null; fault: TriedFault | null }> {
+interface TriedAbove {
+  readonly tls: TlsTry | null;
+  readonly http: HttpTry | null;
+  readonly fault: TriedFault | null;
+}
+
+/** TLS and one request; null: the time was over before its turn came. @param address undefined: through the parents */
+function tryAbove(target: Target, address: string | undefined, context: TryContext): Promise<TriedAbove | null> {
+  return context.turns(async () => (context.signal.aborted ? null : dialAndAsk(target, address, context)));
+}
+
+async function dialAndAsk(target: Target, address: string | undefined, context: TryContext): Promise<TriedAbove> {
   const { protocol } = target;
   const { tools, isSelf } = context;
   let dialled: Dialled;
@@ -159,9 +172,10 @@ export async function tryParents({ destination }: Target, context: TryContext): 
   );
 }
 
-/** The whole route through the parents. */
-export async function tryRoute(target: Target, context: TryContext): Promise<RouteTry> {
-  return { where: target.where, at: context.now(), ...(await tryAbove(target, undefined, context)) };
+/** The whole route through the parents; empty: not tried. */
+export async function tryRoute(target: Target, context: TryContext): Promise<RouteTry[]> {
+  const above = await tryAbove(target, undefined, context);
+  return above === null ? [] : [{ where: target.where, at: context.now(), ...above }];
 }
 
 function faultOf(error: unknown): TriedFault {

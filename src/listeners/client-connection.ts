@@ -62,6 +62,8 @@ export interface ConnectionOptions {
   readonly onRequest: (connection: ClientConnection, head: RequestHead) => void;
   /** The bytes are not a request. Logs and counts it, and returns the answer to send. */
   readonly refusalFor: (connection: ClientConnection, fault: Fault) => string;
+  /** The client has gone in the middle of `what`, which was to become a request. Logs and counts it. */
+  readonly onLeft: (connection: ClientConnection, what: string) => void;
   /** Our code threw on behalf of this connection, and of `request`, which reports its own end. */
   readonly onCrash: (connection: Pick<ClientConnection, 'peer' | 'selfTest'>, error: unknown, request: RequestUnderWay | null) => void;
 }
@@ -122,8 +124,10 @@ function onDrain(this: Connected): void {
 function onClose(this: Connected): void {
   this[kConnection]?.closed();
 }
-/** 'close' follows, and has all that matters. */
-function onError(): void {}
+/** 'close' follows. What the proxy closes itself has no error. */
+function onError(this: Connected): void {
+  this[kConnection]?.failed();
+}
 
 function goOn(connection: ClientConnection): void {
   connection.goOn();
@@ -241,10 +245,25 @@ export class ClientConnection implements ExchangeClient, Watched {
   ended(): void {
     try {
       if (this.#stage === 'busy' && this.request?.clientEnded() === true) return;
+      if (this.#stage === 'head') this.left('a request');
       this.#close();
     } catch (error) {
       this.crash(error);
     }
+  }
+
+  /** The client has reset the connection. */
+  failed(): void {
+    if (this.#stage === 'head') this.left('a request');
+  }
+
+  /** The client has gone before there was a request. @param what it had begun to send */
+  left(what: string): void {
+    // Once: TLS and the connection under it both report it.
+    this.#enter('lingering');
+    this.guard(() => {
+      this.#options.onLeft(this, what);
+    });
   }
 
   /** The socket can take more again. */

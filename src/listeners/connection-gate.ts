@@ -178,6 +178,9 @@ export class ConnectionGate {
           refuse(connection, fault);
         });
       },
+      onReset() {
+        connection.left('the PROXY header');
+      },
     });
   }
 
@@ -213,6 +216,9 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
       const record = forms.record(connection.peer.address, connection.since);
       endUnread(environmentOf(connection, environment), record, fault, fault.kind.status);
       return refusalText(fault, record.requestId, environment.name);
+    },
+    onLeft: (connection, what) => {
+      endUnread(environmentOf(connection, environment), forms.record(connection.peer.address, connection.since), new Fault('client-closed', `the client closed its connection in the middle of ${what}`), 0);
     },
     onCrash: (connection, error, request) => {
       const { peer } = connection;

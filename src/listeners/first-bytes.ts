@@ -12,8 +12,8 @@ export interface FirstBytesOptions {
   readonly timeout: number;
   /** The next bytes. @returns null: more are needed; else how to continue: the socket is the caller's again */
   readonly onBytes: (chunk: Buffer) => (() => void) | null;
-  /** Some bytes came, but not enough in time: the caller answers and closes the socket. */
-  readonly onGiveUp: (why: 'ended' | 'late') => void;
+  /** Some bytes came, but not enough: the caller answers and closes the socket, unless that has been reset. */
+  readonly onGiveUp: (why: 'ended' | 'late' | 'reset') => void;
 }
 
 /**
@@ -30,7 +30,7 @@ export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp }
     socket.off('close', release);
     socket.off('error', onError);
   };
-  const giveUp = (why: 'ended' | 'late'): void => {
+  const giveUp = (why: 'ended' | 'late' | 'reset'): void => {
     if (silent) {
       socket.destroy();
       return;
@@ -50,8 +50,10 @@ export function receiveFirstBytes(socket: Socket, { timeout, onBytes, onGiveUp }
   const onEnd = (): void => {
     giveUp('ended');
   };
-  // 'close' follows.
-  const onError = (): void => {};
+  // What the proxy closes itself has no error.
+  const onError = (): void => {
+    giveUp('reset');
+  };
   const limit = new TimeLimit(timeout, () => {
     giveUp('late');
   });

@@ -150,10 +150,12 @@ interface ProxiedSocketOptions {
   readonly onHeader: (header: ProxyHeader) => void;
   /** There will be no header: the caller answers and closes the socket. */
   readonly onFault: (fault: Fault) => void;
+  /** There will be no header, and nobody to answer. */
+  readonly onReset: () => void;
 }
 
 /** A socket that never sent anything is not reported: see first-bytes.ts. */
-export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault }: ProxiedSocketOptions): void {
+export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault, onReset }: ProxiedSocketOptions): void {
   let held: Buffer | null = null;
   receiveFirstBytes(socket, {
     timeout,
@@ -172,7 +174,8 @@ export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault 
       };
     },
     onGiveUp(why) {
-      onFault(why === 'late' ? new Fault('request-timeout', 'the PROXY header did not arrive in time') : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
+      if (why === 'reset') onReset();
+      else onFault(why === 'late' ? new Fault('request-timeout', 'the PROXY header did not arrive in time') : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
     },
   });
 }

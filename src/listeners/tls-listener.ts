@@ -108,7 +108,8 @@ class TlsFront {
         };
       },
       onGiveUp: (why) => {
-        connection.guard(() => {
+        if (why === 'reset') connection.left('the ClientHello');
+        else connection.guard(() => {
           this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
         });
       },

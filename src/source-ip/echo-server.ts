@@ -138,6 +138,7 @@ function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Sock
           socket.destroy();
         });
       },
+      onReset() {},
     });
   });
 }

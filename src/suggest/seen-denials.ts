@@ -44,16 +44,16 @@ export class SeenDenials {
     return [...this.#kinds.values()].sort((one, other) => other.count - one.count || one.first - other.first);
   }
 
-  /** A line of the access log, as JSON, of any profile with its fields; others are counted and skipped. */
-  addLine(line: string): void {
-    if (line.trim() === '') return;
+  /** A line of the access log, as JSON, of any profile with its fields; others are counted and skipped. @returns false: a denial without a valid time or port, which is left out */
+  addLine(line: string): boolean {
+    if (line.trim() === '') return true;
     const fields = readObject(line);
     if (fields === null || !('durationMs' in fields)) {
       this.otherLines += 1;
-      return;
+      return true;
     }
     this.accessLines += 1;
-    this.#add(fields, Date.parse(stringOf(fields, 'time')), 1);
+    return this.#add(fields, Date.parse(stringOf(fields, 'time')), 1);
   }
 
   /** The body of `/denials`. @returns whether it is one */
@@ -75,9 +75,10 @@ export class SeenDenials {
     return true;
   }
 
-  #add(fields: Fields, time: number, count: number): void {
+  #add(fields: Fields, time: number, count: number): boolean {
     const seen = readDenial(fields);
-    if (seen === null || Number.isNaN(time)) return;
+    if (seen === null) return true;
+    if (seen === 'faulty' || Number.isNaN(time)) return false;
     const { client, form, method, host, port, path, user, subject, sans, code } = seen;
     const address = stringOf(fields, 'clientAddress');
     const key = JSON.stringify([client ?? address, user, subject, sans, form, method, host, port, path, code === 'address-not-allowed']);
@@ -85,7 +86,7 @@ export class SeenDenials {
     if (kind === undefined) {
       if (this.#kinds.size >= MOST_KINDS) {
         this.leftOut += count;
-        return;
+        return true;
       }
       kind = { ...seen, addresses: new Set(), upstreamAddresses: new Set(), count: 0, first: time, last: time };
       this.#kinds.set(key, kind);
@@ -96,6 +97,7 @@ export class SeenDenials {
     if (kind.addresses.size < MOST_KEPT_ADDRESSES) kind.addresses.add(address);
     const led = stringOf(fields, 'upstreamAddress');
     if (led !== '' && led !== '-' && kind.upstreamAddresses.size < MOST_KEPT_ADDRESSES) kind.upstreamAddresses.add(led);
+    return true;
   }
 }
 
@@ -107,18 +109,19 @@ function isOfPolicy(code: string): boolean {
   return kind?.blame === 'policy' && kind.status === 403;
 }
 
-/** Null if the policy permitted it, or it was refused before its target was known. */
-function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | null {
+/** Null if the policy permitted it, or it was refused before its target was known; `faulty` without a valid port. */
+function readDenial(fields: Fields): Omit<SeenDenial, 'addresses' | 'upstreamAddresses' | 'count' | 'first' | 'last'> | 'faulty' | null {
   const verdict = stringOf(fields, 'verdict');
   const form = FORMS.find((one) => one === fields['form']);
-  const { port } = fields;
   const host = stringOf(fields, 'host');
-  if ((verdict !== 'deny' && verdict !== 'report') || form === undefined || typeof port !== 'number' || host === '' || host === '-') return null;
+  if ((verdict !== 'deny' && verdict !== 'report') || form === undefined || host === '' || host === '-') return null;
   const tunnel = form === 'connect' || form === 'sni';
   const known = (name: string): string | null => (stringOf(fields, name) === '' || fields[name] === '-' ? null : stringOf(fields, name));
   // In the log it is the code of the denial that was not enforced; in an answer, that is `code`.
   const code = known('wouldDeny') ?? stringOf(fields, 'code');
   if (!isOfPolicy(code)) return null;
+  const { port } = fields;
+  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65_535) return 'faulty';
   return {
     client: known('client'),
     user: known('user'),

@@ -1,6 +1,6 @@
-/** Commands whose standard output or standard error cannot be written, each as a process of its own. */
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+/** Commands whose standard output, standard error or files cannot be written, each as a process of its own. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -27,6 +27,46 @@ t.test('a command whose output has not arrived fails, and says so', async (t) =>
   const cut = runCommand(t, 'ulimit -f 1; "$NODE" "$MAIN" check --json >out');
   t.equal(cut.status, 1);
   t.match(cut.stderr, /^eco-egress: standard output cannot be written: EFBIG/);
+});
+
+const POLICY = 'version: 1\nclients: { pods: { addresses: [10.8.0.0/14] } }\ndestinations: { eco: { hosts: [eco.example], ports: [443] } }\nrules: [{ clients: pods, destinations: eco }]\n';
+const TESTS = 'config: egress.yaml\ntests: [{ client: pods, request: "CONNECT eco.example:443", expect: allow }]\n';
+const DENIED = `${JSON.stringify({ time: '2026-03-02T12:00:00.000Z', form: 'connect', client: 'pods', clientAddress: '10.8.0.1', host: 'eco.example', port: 8443, destination: 'eco', verdict: 'deny', code: 'port-not-allowed', durationMs: 1 })}\n`;
+
+t.test('a file that cannot be written whole stays as it was', (t) => {
+  const table: [command: string, file: string, said: RegExp, code: number][] = [
+    ['test --junit out.xml policy.test.yaml', 'out.xml', /^out\.xml cannot be written: EFBIG/, 2],
+    ['manifests --config egress.yaml --overlay base --out out', 'out/base/policy.yaml', /^out cannot be written: EFBIG/m, 1],
+    ['suggest --config egress.yaml --write access.log', 'egress.yaml', /egress\.yaml cannot be written: EFBIG/, 1],
+  ];
+  for (const [command, file, said, code] of table) {
+    t.test(command, (t) => {
+      const place = t.testdir({ 'egress.yaml': POLICY, 'policy.test.yaml': TESTS, 'access.log': DENIED, 'out.xml': 'before', out: { base: { 'policy.yaml': 'before' } } });
+      const before = readFileSync(join(place, file), 'utf8');
+      // Node would write its cache of compiled code at the end, and be killed for it.
+      const run = spawnSync('bash', ['--norc', '-c', `unset NODE_OPTIONS; ulimit -f 0; "$NODE" "$MAIN" ${command}`], { cwd: place, encoding: 'utf8', env: { PATH: process.env['PATH'], NODE: process.execPath, MAIN, NODE_DISABLE_COMPILE_CACHE: '1' } });
+      t.equal(run.status, code, run.stderr);
+      t.match(run.stderr, said);
+      t.equal(readFileSync(join(place, file), 'utf8'), before);
+      t.strictSame(readdirSync(join(place, file, '..')).filter((name) => name.includes('new')), [], 'no draft is left');
+      t.end();
+    });
+  }
+  t.end();
+});
+
+t.test('files are written where a link leads, and into what is no file', (t) => {
+  const place = t.testdir({ 'egress.yaml': POLICY, 'policy.test.yaml': TESTS, there: { 'old.xml': 'before' }, 'old.xml': t.fixture('symlink', 'there/old.xml'), 'fresh.xml': t.fixture('symlink', 'there/fresh.xml') });
+  chmodSync(join(place, 'there/old.xml'), 0o640);
+  const run = (file: string) => spawnSync(process.execPath, [MAIN, 'test', '--junit', file, 'policy.test.yaml'], { cwd: place, encoding: 'utf8' });
+  for (const name of ['old.xml', 'fresh.xml']) {
+    t.equal(run(name).status, 0, name);
+    t.ok(lstatSync(join(place, name)).isSymbolicLink(), name);
+    t.match(readFileSync(join(place, 'there', name), 'utf8'), /<testsuite /, name);
+  }
+  t.equal(statSync(join(place, 'there/old.xml')).mode & 0o777, 0o640);
+  t.match(execFileSync('bash', ['--norc', '-c', '"$0" "$1" test --junit /dev/stdout policy.test.yaml | cat', process.execPath, MAIN], { cwd: place, encoding: 'utf8' }), /<testsuite .*all passed\./s);
+  t.end();
 });
 
 t.test('a reader that has enough is no failure, and standard error that is full changes nothing', async (t) => {

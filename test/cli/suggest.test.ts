@@ -102,7 +102,19 @@ t.test('nothing to do, and what cannot be done', async (t) => {
   t.match(io.err(), /none\.log cannot be read: .*Name a file with the access log, or - for standard input\./);
   const device = recordIo();
   t.equal(await runSuggest({ config: variable.file, minCount: '2' }, device, '/dev/zero'), 2);
-  t.match(device.err(), /^\/dev\/zero cannot be read: it has a line of more than 1 MiB\./, 'a file without an end');
+  t.match(device.err(), /^\/dev\/zero cannot be read: it has a line of more than 64 MiB\./, 'a file without an end');
+});
+
+t.test('a line that cannot be used spoils no other, and is named', async (t) => {
+  const whole = await suggest(t);
+  const port = { host: 'eco.example', code: 'port-not-allowed', destination: 'eco' };
+  for (const faulty of [line({ port: 0 }), line({ port: 99_999 }), line({ ...port, port: -1 }), line({ ...port, port: 1.5 }), line({ port: null }), line({ time: '2026-99' }), line({ path: 'x'.repeat(1_048_576) }), `${'\0'.repeat(3_000_000)}\n`]) {
+    const { code, out, err } = await suggest(t, {}, { log: `another line\n${faulty}${LOG}` });
+    t.equal(code, 0);
+    t.equal(out, whole.out, faulty.slice(0, 200));
+    t.equal(err, 'access.log: left out, because they have no valid time or port, or more than 1 MiB: line 2.\n');
+  }
+  t.match((await suggest(t, {}, { log: LOG + line({ port: 0 }).repeat(12) })).err, /: lines 5, 6, 7, 8, 9, 10, 11, 12, 13, 14 and 2 others\.\n$/);
 });
 
 t.test('a rule beside one that has a rate has the same rate', async (t) => {

@@ -57,6 +57,8 @@ t.test('one fault, one complaint at its place', async (t) => {
     ['spelt otherwise', `${MINIMAL}listeners: { http: ["[::1]:81", "[0:0:0:0:0:0:0:1]:81"] }\n`, /^11:33 listeners\.http\[1\]/],
     ['the same port, spelt as IPv6', `${MINIMAL}listeners: { http: ["127.0.0.1:81"], admin: "[::ffff:127.0.0.1]:81" }\n`, /^11:45 listeners\.admin: .* is taken by listeners\.http\[0\] already \(127\.0\.0\.1:81\)/],
     ['any address, spelt as IPv6', `${MINIMAL}listeners: { http: ["127.0.0.1:81"], admin: "[::ffff:0.0.0.0]:81" }\n`, /^11:45 listeners\.admin: .* is taken by listeners\.http\[0\] already/],
+    ['any address of IPv6, which takes IPv4 too', `${MINIMAL}listeners: { http: ["127.0.0.1:81"], admin: "[::]:81" }\n`, /^11:45 listeners\.admin: \[::\]:81 is taken by listeners\.http\[0\] already/],
+    ['and the other way round', `${MINIMAL}listeners: { http: ["[::]:81"], admin: "127.0.0.1:81" }\n`, /^11:40 listeners\.admin: 127\.0\.0\.1:81 is taken by listeners\.http\[0\] already/],
     ['the default of another', `${MINIMAL}listeners: { http: "0.0.0.0:9090" }\n`, /^11:1 listeners\.admin: 0\.0\.0\.0:9090 is taken by listeners\.http\[0\]/],
     ['host and port twice', two('{ hosts: x.example, ports: "80,443" }', '{ hosts: [y.example, X.example.], ports: 443 }'), /^5:27 destinations\.b\.hosts\[1\]: "x\.example" with port 443 belongs to destination a/],
     ['wildcard twice', two('{ hosts: "*.example", ports: 443 }', '{ hosts: "*.example", ports: 443 }'), /^5:15 destinations\.b\.hosts: "\*\.example" with port 443 belongs/],
@@ -141,6 +143,12 @@ t.test('thousands of destinations with one host, or one prefix: a fault for each
   const faults = faultsOf(`version: 1\ndestinations:\n${many}`);
   t.equal(faults.length, 2 * 1_999);
   t.match(faults.slice(-2), [/^2002:\d+ destinations\.d-1999\.hosts: .* belongs to destination d-0 already/, /^2002:\d+ destinations\.d-1999\.gateway\.prefix: \/eco\/sub and the prefix of destination d-0 \(\/eco\) overlap/]);
+  t.end();
+});
+
+t.test('thousands of listeners are compared in one pass', (t) => {
+  const many = Array.from({ length: 20_000 }, (_, index) => `"127.0.${index >> 8}.${index & 255}:81"`).join(', ');
+  t.match(faultsOf(`${MINIMAL}listeners: { http: [${many}], admin: "127.0.78.31:81" }\n`), [/ listeners\.admin: 127\.0\.78\.31:81 is taken by listeners\.http\[19999\] already/]);
   t.end();
 });
 

@@ -2,11 +2,14 @@
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { accessLines, attack, httpAuthority, refuses, stillServes } from '../support/hostile.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { captureNode } from '../support/hello.ts';
 import { listen } from '../support/listen.ts';
 import { between, bytes, seeded } from '../support/random.ts';
+import { openOwn, startTlsLab } from '../support/tls-lab.ts';
 import { openWire } from '../support/wire.ts';
 
 /** What a TLS client says first. */
@@ -86,6 +89,36 @@ t.test('a connection without a word is a health check, and is not worth a line',
   await wire.ended;
   await stillServes(t, lab);
   t.same(accessLines(lab).map((line) => line['path']), ['/alive']);
+});
+
+t.test('who goes in the middle of a request that is not whole is logged once, and not answered', async (t) => {
+  const lab = await startTlsLab(t);
+  const hello = await captureNode(t, { servername: ECO });
+  const waysOut = { fin: (socket: Socket) => socket.end(), reset: (socket: Socket) => socket.resetAndDestroy(), cut: (socket: Socket) => socket.destroy() };
+  const table: [what: string, open: () => Promise<Socket>, sent: string | Buffer, how: keyof typeof waysOut, line: object][] = [
+    ['half a head', async () => (await openWire(t, lab.port)).socket, 'GET / HTTP/1.1\r\nHo', 'fin', { code: 'client-closed', detail: /middle of a request$/ }],
+    ['half a head, reset', async () => (await openWire(t, lab.port)).socket, 'GET / HTTP/1.1\r\nHo', 'reset', { code: 'client-closed' }],
+    ['half a head inside TLS', () => openOwn(t, lab), 'GET / HTTP/1.1\r\nHo', 'fin', { code: 'client-closed' }],
+    ['half a head inside TLS, without the end of TLS', () => openOwn(t, lab), 'GET / HTTP/1.1\r\nHo', 'cut', { code: 'client-closed' }],
+    ['half a ClientHello', async () => (await openWire(t, lab.tlsPort)).socket, hello.subarray(0, 90), 'reset', { code: 'client-closed', detail: /middle of the ClientHello$/ }],
+    // It can still read the alert.
+    ['half a ClientHello, ended', async () => (await openWire(t, lab.tlsPort)).socket, hello.subarray(0, 90), 'fin', { code: 'tls-hello-malformed' }],
+  ];
+  for (const [what, open, sent, how, line] of table) {
+    const before = accessLines(lab).length;
+    const socket = await open();
+    socket.on('error', () => {});
+    await new Promise((resolve) => socket.write(sent, resolve));
+    // The proxy has it before the reset, which would discard it.
+    await delay(20);
+    waysOut[how](socket);
+    await lab.logged((entry) => accessLines(lab).indexOf(entry) >= before);
+    await stillServes(t, lab);
+    t.match(accessLines(lab).slice(before), [{ form: '-', status: 0, clientAddress: '127.0.0.1', ...line }, { path: '/alive' }], what);
+    t.equal(accessLines(lab).length, before + 2, `${what}: one line`);
+  }
+  const { samples } = await lab.scrape();
+  t.equal([...samples].filter(([name]) => name.startsWith('eco_egress_requests_total{') && name.includes('form="-"') && name.includes('outcome="aborted",code="client-closed"')).reduce((sum, [, count]) => sum + count, 0), 5);
 });
 
 t.test('the admin port', async (t) => {

@@ -1,7 +1,13 @@
 /** What a question reads of the proxy's own state, with counted sources in place of a proxy. */
+import { createServer } from 'node:net';
 import t from 'tap';
+import { createTools, createTurns } from '../../src/doctor/examination.ts';
+import { targetsOf } from '../../src/doctor/targets.ts';
+import { Fault } from '../../src/errors.ts';
 import { Incidents, type IncidentSources } from '../../src/incident/gather.ts';
+import { tryRoute } from '../../src/incident/try-destination.ts';
 import { evidenceOf } from '../support/incident-evidence.ts';
+import { listen } from '../support/listen.ts';
 import { configOf } from '../support/load-text.ts';
 import { noSource } from '../support/no-source.ts';
 
@@ -21,4 +27,21 @@ t.test('what is the same for all destinations is read once, however many there a
   };
   t.match(await new Incidents(sources, () => 0).ask(null), { asked: null });
   t.strictSame(read, { failures: 2, circuits: 1, ports: 1 });
+});
+
+t.test('a route through parents that do not answer ends when all tries have to, and does not begin when its turn is too late', async (t) => {
+  const port = await listen(t, createServer((socket) => void socket.on('error', () => {})));
+  const parents = Array.from({ length: 8 }, (_, at) => `"http://127.0.0.${at + 1}:${port}"`).join(', ');
+  const config = configOf(`version: 1\nclients: { pods: { addresses: 10.8.0.0/14 } }\nhops: { h: { url: [${parents}], addresses: 127.0.0.0/8 } }\ndestinations: { eco: { hosts: eco.example, ports: 443, resolve: parent, via: h } }\nrules: [{ clients: pods, destinations: eco }]\n`);
+  const [target] = targetsOf(config, [], () => false);
+  if (target === undefined) throw new Error('there is no target');
+  const limit = new AbortController();
+  const tools = createTools({ config, timeouts: { resolve: 60_000, connect: 60_000, tls: 60_000 }, timeout: 60_000, signal: limit.signal });
+  const over = new AbortController();
+  const context = { tools, isSelf: () => false, now: Date.now, signal: over.signal, turns: createTurns(1), clocks: [] };
+  const [first, second] = [tryRoute(target, context), tryRoute(target, context)];
+  over.abort();
+  limit.abort(new Fault('connect-timeout', 'no result'));
+  t.match(await first, [{ fault: { code: 'connect-timeout' } }]);
+  t.strictSame(await second, []);
 });

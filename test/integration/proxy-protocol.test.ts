@@ -190,6 +190,11 @@ t.test('a thousand that begin and break leave nothing behind', async (t) => {
     );
   }
   t.match(await askRaw(t, lab.port, withHeader(wireRequest(lab, 'forward'))), /^HTTP\/1\.1 200 /);
+  const last = await openWire(t, lab.port);
+  last.send(V1.subarray(0, 10));
+  await settle();
+  last.socket.resetAndDestroy();
+  t.match(await lab.logged(({ code }) => code === 'client-closed'), { form: '-', status: 0, closedBy: 'client', detail: /in the middle of the PROXY header$/ });
   await lab.service.close();
   await untilSockets(before);
 });

@@ -154,6 +154,9 @@ async function start(t: Test): Promise<Bench> {
           bench.refused.push(fault.code);
           return `HTTP/1.1 ${fault.kind.status} x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
         },
+        onLeft: (_connection, what) => {
+          bench.refused.push(`left ${what}`);
+        },
         onCrash: (_connection, error) => {
           bench.crashes.push(error);
         },
