@@ -2,7 +2,9 @@
 import { NODATA, promises as dns, type RecordWithTtl, TIMEOUT } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
+import type { CancelSignal } from '../cancel.ts';
 import { TimeLimit } from '../time-limit.ts';
+import { abortFault } from './dial.ts';
 
 /** The addresses of a name. */
 export interface LookupAnswer {
@@ -85,7 +87,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
       resolver.setServers([server]);
       // Node checks once in `timeout` which questions are over, and finds this one a moment too early: it would take twice as long.
-      return async (question: Question) => (await settleWithin(question(resolver), timeout)) ?? Promise.reject(NO_ANSWER);
+      return async (question: Question) => (await waitWithin(question(resolver), timeout)) ?? Promise.reject(NO_ANSWER);
     }),
   );
   let preferred = 0;
@@ -127,7 +129,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const first = await Promise.race([four, six]);
     const answers = await (first instanceof Error
       ? Promise.all([four, six])
-      : Promise.all([settleWithin(four, SECOND_FAMILY_MS + LOST_QUESTION_MS), settleWithin(six, SECOND_FAMILY_MS)]));
+      : Promise.all([waitWithin(four, SECOND_FAMILY_MS + LOST_QUESTION_MS), waitWithin(six, SECOND_FAMILY_MS)]));
 
     const found = answers.flatMap((answer) => (Array.isArray(answer) ? answer : []));
     if (found.length > 0) {
@@ -168,13 +170,24 @@ export function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** The result of a promise, or null after `ms`. */
-function settleWithin<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+/** The result of the promise; null after `ms`. Rejects as the promise does, or when the signal aborts. */
+export function waitWithin<T>(promise: Promise<T>, ms: number, signal?: CancelSignal): Promise<T | null> {
   return new Promise((resolve, reject) => {
+    const end = (): void => {
+      limit.clear();
+      signal?.removeEventListener('abort', abort);
+    };
+    const abort = (): void => {
+      end();
+      if (signal !== undefined) reject(abortFault(signal));
+    };
     const limit = new TimeLimit(ms, () => {
+      end();
       resolve(null);
     });
-    promise.finally(() => { limit.clear(); }).then(resolve, reject);
+    if (signal?.aborted === true) abort();
+    else signal?.addEventListener('abort', abort);
+    promise.finally(end).then(resolve, reject);
   });
 }
 

@@ -8,9 +8,8 @@ import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultCode, type FaultFacts } from '../errors.ts';
-import { TimeLimit } from '../time-limit.ts';
-import { abortFault, type AddressGuard } from './dial.ts';
-import { errorCode, isNoSuchName, type Lookup } from './lookup.ts';
+import type { AddressGuard } from './dial.ts';
+import { errorCode, isNoSuchName, type Lookup, waitWithin } from './lookup.ts';
 
 /** Resolves names, from its cache if possible. */
 export interface Resolver {
@@ -244,30 +243,6 @@ const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODAT
 function rcodeOf(error: unknown): Pick<FaultFacts, 'rcode'> {
   const rcode = RCODES[errorCode(error)];
   return rcode === undefined ? {} : { rcode };
-}
-
-/** The result of the promise; null after `ms`. Rejects when the signal aborts. */
-function waitWithin<T>(promise: Promise<T>, ms: number, signal: CancelSignal | undefined): Promise<T | null> {
-  return new Promise((resolve, reject) => {
-    const end = (value: T | null): void => {
-      limit.clear();
-      signal?.removeEventListener('abort', abort);
-      resolve(value);
-    };
-    const abort = (): void => {
-      if (signal !== undefined) reject(abortFault(signal));
-      end(null);
-    };
-    const limit = new TimeLimit(ms, () => {
-      end(null);
-    });
-    if (signal?.aborted === true) {
-      abort();
-      return;
-    }
-    signal?.addEventListener('abort', abort);
-    void promise.then(end);
-  });
 }
 
 // Lets a guard check every address of a name, before any of them is dialled.

@@ -164,9 +164,8 @@ export class ConnectionGate {
       timeout: terms().timeouts.requestHeaders,
       onHeader: (header) => {
         connection.proxyHeaderLength = header.length;
-        const client = peerInHeader(header);
-        connection.isOfPeer = client === null;
-        connection.peer = client ?? connection.peer;
+        connection.isOfPeer = header.address === null;
+        connection.peer = peerInHeader(header) ?? connection.peer;
         connection.guard(() => {
           const full = this.#identify(connection);
           if (full === null) next(connection);
