@@ -65,13 +65,9 @@ export function parseRequestTarget(
 
 /** RFC 9112 §3.2: 400 for HTTP/1.1 without Host, and for more than one in any version. CONNECT does without: its target is complete, and some clients, such as lftp, send none. */
 function theOneHost(method: string, hostHeaders: readonly string[], httpVersion: string): string | null {
-  if (hostHeaders.length > 1) {
-    throw new Fault('request-malformed', `The request has ${hostHeaders.length} Host fields`, { remedy: 'send exactly one Host field' });
-  }
-  const [host] = hostHeaders;
-  if (host !== undefined) return host;
-  if (httpVersion === '1.0' || method === 'CONNECT') return null;
-  throw new Fault('request-malformed', 'The request has no Host field', { remedy: 'send exactly one Host field' });
+  const { length } = hostHeaders;
+  if (length === 1 || (length === 0 && (httpVersion === '1.0' || method === 'CONNECT'))) return hostHeaders[0] ?? null;
+  throw new Fault('request-malformed', `The request has ${length === 0 ? 'no Host field' : `${length} Host fields`}`, { remedy: 'send exactly one Host field' });
 }
 
 function readHost(hostHeader: string | null, defaultPort: number): Authority | null {
