@@ -30,7 +30,7 @@ const OPEN_BRACKET = 0x5b;
 /** RFC 1035 §2.3.4, counted without the final dot. */
 const LONGEST_HOST = 253;
 const LONGEST_LABEL = 63;
-
+/** Also where the first group of the address looks like a name: `fd40::9:443`. */
 const MORE_COLONS = 'has more than one colon; an IPv6 address needs brackets';
 
 const LOWER = 1;
@@ -129,7 +129,6 @@ export function parseAuthority(text: string, defaultPort: number | null): Author
   if (portStart >= text.length) return defaultPort === null ? 'has no port' : { host, port: defaultPort };
   const port = parsePort(text, portStart);
   if (port !== null) return { host, port };
-  // Also where the first group of an IPv6 address is a name: `fd40::9:443`.
   return text.includes(':', portStart) ? MORE_COLONS : 'has a port that is not a number from 1 to 65535';
 }
 

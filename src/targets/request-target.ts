@@ -130,8 +130,9 @@ function pathAndQuery(method: string, url: string, start: number): string {
 /** Neither path nor http(s) URL: names the mistake. */
 function notAbsolute(method: string, url: string, hostHeader: string | null): Fault {
   if (url === '*') {
+    const named = parseAuthority(hostHeader ?? '', HTTP_PORT);
     return new Fault('target-malformed', `The target * of ${quote(method)} names no path`, {
-      remedy: `write a path, or a whole URL such as http://${meantHost(hostHeader ?? '')}/`,
+      remedy: `write a path, or a whole URL such as http://${typeof named === 'string' ? 'host' : formatAuthority(named.host, named.port)}/`,
     });
   }
   const authority = parseAuthority(url, null);
@@ -148,11 +149,6 @@ function notAbsolute(method: string, url: string, hostHeader: string | null): Fa
   return new Fault('target-malformed', `The target ${quoteTarget(url)} is neither a path nor a whole URL`, {
     remedy: 'write a path that begins with a slash, or a URL such as http://host/path',
   });
-}
-
-function meantHost(hostHeader: string): string {
-  const authority = parseAuthority(hostHeader, HTTP_PORT);
-  return typeof authority === 'string' ? 'host' : formatAuthority(authority.host, authority.port);
 }
 
 function authorityEnd(text: string, start: number): number {
