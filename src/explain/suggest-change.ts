@@ -13,7 +13,7 @@ import { createAddressGuard } from '../policy/address-guard.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { compilePolicy, furthestMiss, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import { contentLike, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRule, remedyInstead, singleAddress } from '../policy/remedies.ts';
+import { contentLike, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForOwnPath, remedyForPath, remedyForPort, remedyForRule, remedyInstead, singleAddress } from '../policy/remedies.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
@@ -122,7 +122,7 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
   const { client, destination } = denial;
   if (denial.code === 'client-not-allowed') return addClient(config, ask);
   if (client === null) return { instead: denial.remedy };
-  if (denial.code === 'host-not-allowed') return ask.peer.rejected === null ? addDestination(config, client, ask, seen) : { instead: denial.remedy };
+  if (denial.code === 'host-not-allowed') return ask.peer.rejected === null && remedyForOwnPath(policy, ask, client) === null ? addDestination(config, client, ask, seen) : { instead: denial.remedy };
   const [compiled, blamed] = [policy.clients.find((one) => one.config === client), policy.destinations.find((one) => one.config === destination)];
   if (destination === null || compiled === undefined || blamed === undefined) return { instead: denial.remedy };
   const instead = remedyInstead(ask, compiled, blamed);

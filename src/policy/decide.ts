@@ -67,7 +67,7 @@ interface DenialCause {
 }
 
 function denyBlamed(policy: Policy, ask: Ask, client: CompiledClient, { stage, blamed, rule, miss }: DenialCause): Deny {
-  if (blamed === null) return denyHost(ask, client.config, policy.hosts.hasBelow(ask.host));
+  if (blamed === null) return denyHost(policy, ask, client.config);
   if (stage === STAGE.host) return denyPort(ask, client, blamed);
   if (stage === STAGE.port) return denyForm(ask, client, blamed);
   return rule === null ? denyPair(ask, client, blamed) : denyRule(ask, client, blamed, rule, miss);

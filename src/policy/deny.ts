@@ -5,8 +5,8 @@ import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath } from '../targets/path.ts';
 import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
-import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss } from './compile.ts';
-import { contentLike, listedBy, remedyForAmbiguity, remedyForForm, remedyForHost, remedyForMethod, remedyForPath, remedyForPort, remedyForRule, remedyInstead, whereShared } from './remedies.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, type Policy } from './compile.ts';
+import { contentLike, listedBy, remedyForAmbiguity, remedyForForm, remedyForHost, remedyForMethod, remedyForOwnPath, remedyForPath, remedyForPort, remedyForRule, remedyInstead, whereShared } from './remedies.ts';
 import type { Ask, Deny } from './verdict.ts';
 
 type Client = ClientConfig | null;
@@ -46,11 +46,11 @@ export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials
   return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
-/** @param isSuffix whether the policy has `*.host`, which is easily mistaken for the host itself */
-export function denyHost(ask: Ask, client: ClientConfig, isSuffix: boolean): Deny {
+/** A `*.host` of the policy is easily mistaken for the host itself. */
+export function denyHost(policy: Policy, ask: Ask, client: ClientConfig): Deny {
   const host = show(ask.host);
-  const hint = isSuffix ? `; *.${host} matches only the names below it` : '';
-  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedyForHost(ask, client));
+  const hint = policy.hosts.hasBelow(ask.host) ? `; *.${host} matches only the names below it` : '';
+  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedyForOwnPath(policy, ask, client) ?? remedyForHost(ask, client));
 }
 
 /** `port-not-allowed`: a destination has the host, but not the port. */

@@ -11,7 +11,7 @@ import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { firstPort } from '../targets/port-range.ts';
 import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
-import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE } from './compile.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE, type Policy } from './compile.ts';
 import { matchesPath } from './patterns.ts';
 import type { Ask } from './verdict.ts';
 
@@ -40,6 +40,12 @@ export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 
   if (known !== null && !isProposable(host)) return `ask for another host: ${show(host)} is a ${known.class} address, where no partner is`;
   const listed = known === null || known.class === 'public' ? '' : ' under hosts and addresses';
   return peer.rejected === null ? `add a destination with ${show(host)}${listed} and ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}, and a rule that lets ${client.name} use it` : remedyForRejected(client);
+}
+
+/** For a path below a gateway prefix, asked for through the proxy: the host is probably the proxy itself, and a destination for it would be a loop. Null: it is not such a path. */
+export function remedyForOwnPath({ destinations }: Pick<Policy, 'destinations'>, ask: Ask, client: ClientConfig): string | null {
+  const prefix = destinations.map(({ config }) => config.gateway?.prefix).find((prefix) => ask.form === 'forward' && prefix !== undefined && `${ask.path ?? ''}/`.startsWith(`${prefix}/`));
+  return prefix === undefined ? null : `if ${show(ask.host)} is this proxy, list it in the client's NO_PROXY: requests below ${prefix} go to the proxy directly; if not, ${remedyForHost(ask, client)}`;
 }
 
 /** Of a destination. */

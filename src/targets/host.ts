@@ -30,6 +30,8 @@ const OPEN_BRACKET = 0x5b;
 /** RFC 1035 §2.3.4, counted without the final dot. */
 const LONGEST_HOST = 253;
 const LONGEST_LABEL = 63;
+/** Also where the first group of the address looks like a name: `fd40::9:443`. */
+const MORE_COLONS = 'has more than one colon; an IPv6 address needs brackets';
 
 const LOWER = 1;
 const UPPER = 2;
@@ -126,7 +128,8 @@ export function parseAuthority(text: string, defaultPort: number | null): Author
   const portStart = hostEnd + 1;
   if (portStart >= text.length) return defaultPort === null ? 'has no port' : { host, port: defaultPort };
   const port = parsePort(text, portStart);
-  return port === null ? 'has a port that is not a number from 1 to 65535' : { host, port };
+  if (port !== null) return { host, port };
+  return text.includes(':', portStart) ? MORE_COLONS : 'has a port that is not a number from 1 to 65535';
 }
 
 /** `host:port` as in an authority: brackets around IPv6. */
@@ -183,7 +186,7 @@ function explainHost(text: string, hostEnd: number): string {
   if (text.startsWith('[')) {
     return host === '' ? 'has an opening bracket without its closing one' : 'has brackets around something that is not an IPv6 address';
   }
-  if (text.includes(':', hostEnd + 1)) return 'has more than one colon; an IPv6 address needs brackets';
+  if (text.includes(':', hostEnd + 1)) return MORE_COLONS;
   if (host === '') return 'has no host';
   if (/[^\x21-\x7e]/.test(host)) return 'has a host with spaces, control or non-ASCII characters; write an international name in its xn-- form';
   if (host.endsWith('..') || host.startsWith('.') || host.includes('..')) return 'has a host with an empty label';

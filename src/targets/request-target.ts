@@ -65,13 +65,9 @@ export function parseRequestTarget(
 
 /** RFC 9112 §3.2: 400 for HTTP/1.1 without Host, and for more than one in any version. CONNECT does without: its target is complete, and some clients, such as lftp, send none. */
 function theOneHost(method: string, hostHeaders: readonly string[], httpVersion: string): string | null {
-  if (hostHeaders.length > 1) {
-    throw new Fault('request-malformed', `The request has ${hostHeaders.length} Host fields`, { remedy: 'send exactly one Host field' });
-  }
-  const [host] = hostHeaders;
-  if (host !== undefined) return host;
-  if (httpVersion === '1.0' || method === 'CONNECT') return null;
-  throw new Fault('request-malformed', 'The request has no Host field', { remedy: 'send exactly one Host field' });
+  const { length } = hostHeaders;
+  if (length === 1 || (length === 0 && (httpVersion === '1.0' || method === 'CONNECT'))) return hostHeaders[0] ?? null;
+  throw new Fault('request-malformed', `The request has ${length === 0 ? 'no Host field' : `${length} Host fields`}`, { remedy: 'send exactly one Host field' });
 }
 
 function readHost(hostHeader: string | null, defaultPort: number): Authority | null {
@@ -134,8 +130,9 @@ function pathAndQuery(method: string, url: string, start: number): string {
 /** Neither path nor http(s) URL: names the mistake. */
 function notAbsolute(method: string, url: string, hostHeader: string | null): Fault {
   if (url === '*') {
+    const named = parseAuthority(hostHeader ?? '', HTTP_PORT);
     return new Fault('target-malformed', `The target * of ${quote(method)} names no path`, {
-      remedy: `write a path, or a whole URL such as http://${meantHost(hostHeader ?? '')}/`,
+      remedy: `write a path, or a whole URL such as http://${typeof named === 'string' ? 'host' : formatAuthority(named.host, named.port)}/`,
     });
   }
   const authority = parseAuthority(url, null);
@@ -152,11 +149,6 @@ function notAbsolute(method: string, url: string, hostHeader: string | null): Fa
   return new Fault('target-malformed', `The target ${quoteTarget(url)} is neither a path nor a whole URL`, {
     remedy: 'write a path that begins with a slash, or a URL such as http://host/path',
   });
-}
-
-function meantHost(hostHeader: string): string {
-  const authority = parseAuthority(hostHeader, HTTP_PORT);
-  return typeof authority === 'string' ? 'host' : formatAuthority(authority.host, authority.port);
 }
 
 function authorityEnd(text: string, start: number): number {

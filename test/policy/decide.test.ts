@@ -115,6 +115,20 @@ t.test('what is denied, why, and what would permit it', async (t) => {
   }
 });
 
+t.test('the proxy itself, asked for through the proxy: nobody is told to add it as a destination', async (t) => {
+  const gateway = { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '', rewrite: [], encodedSlashes: 'refuse' } as const;
+  const gated = compilePolicy({ ...config, destinations: [makeDestination('eco-sit', [ECO], { gateway }), ...config.destinations.slice(1)] });
+  const remedyOf = (more: Partial<Ask>): string => {
+    const verdict = decide(gated, { ...base, host: 'eco-egress.eco-egress', port: 8080, form: 'forward', method: 'GET', ...more });
+    return verdict.verdict === 'deny' ? verdict.remedy : verdict.verdict;
+  };
+  const added = 'add a destination with eco-egress.eco-egress and port 8080, and a rule that lets dynatrace-sit use it';
+  for (const path of ['/eco', '/eco/', '/eco/api/x']) {
+    t.equal(remedyOf({ path }), `if eco-egress.eco-egress is this proxy, list it in the client's NO_PROXY: requests below /eco go to the proxy directly; if not, ${added}`, path);
+  }
+  for (const more of [{ path: '/economy' }, { path: '/' }, { form: 'connect', path: null }] as const) t.equal(remedyOf(more), added);
+});
+
 t.test('credentials: asked for only where they would help', async (t) => {
   const hash = 'x';
   const strict = compilePolicy({

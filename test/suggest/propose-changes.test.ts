@@ -106,9 +106,11 @@ t.test('what is not proposed, and why', async (t) => {
     [seen({ host: 'eco.example', destination: 'eco', code: 'address-not-allowed', upstreamAddresses: new Set(['127.0.0.1']) }), /^the name led to 127\.0\.0\.1 \(loopback\), where no partner is/],
     [seen({ host: 'eco.example', destination: 'eco', code: 'address-not-allowed' }), /^the name led to an address outside destinations\.eco\.addresses: explain shows which/],
     [get('/known/x', { host: 'api.example', destination: 'api', form: 'connect', method: null, path: null, code: 'form-not-allowed' }), /would go round the limits of api/],
+    [get('/eco/x', { host: 'eco-egress', port: 8080 }), /^if eco-egress is this proxy, list it in the client's NO_PROXY/],
   ];
+  const gateway = { prefix: '/eco', scheme: 'https', host: 'eco.example', port: 443, basePath: '', rewrite: [], encodedSlashes: 'refuse' } as const;
   for (const [denial, reason] of table) {
-    const found = suggest([denial]);
+    const found = suggest([denial], {}, { ...base, destinations: base.destinations.map((one) => (one.name === 'eco' ? { ...one, gateway } : one)) });
     t.match(found.declined, [{ reason }], String(reason));
     t.strictSame([found.made, found.diff.classes], [[], []]);
   }

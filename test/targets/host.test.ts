@@ -171,7 +171,7 @@ t.test('an authority is a host and a port and nothing more', async (t) => {
     ['eco:443 ', /not a number from 1 to 65535/],
     ['eco: 443', /not a number from 1 to 65535/],
     ['eco:４４３', /not a number from 1 to 65535/],
-    ['eco:443:', /not a number from 1 to 65535/],
+    ['eco:443:', /more than one colon/],
     ['eco:443@evil.example:443', /user information/],
     ['eco@evil.example', /user information/],
     ['@evil.example:443', /user information/],

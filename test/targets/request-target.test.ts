@@ -74,6 +74,7 @@ t.test('what is refused, and what to write instead', async (t) => {
     ['CONNECT', '*', [ECO], 'target-malformed', /not a valid name/],
     ['CONNECT', `${ECO}:0`, [ECO], 'target-malformed', /1 to 65535/],
     ['CONNECT', `${ECO}:65536`, [ECO], 'target-malformed', /1 to 65535/],
+    ['CONNECT', 'fd40::9:443', [ECO], 'target-malformed', /an IPv6 address needs brackets/],
     ['CONNECT', `${ECO}:+443`, [ECO], 'target-malformed', /1 to 65535/],
     ['CONNECT', `${ECO}:0x1bb`, [ECO], 'target-malformed', /1 to 65535/],
     ['CONNECT', `${ECO}:443@evil.example:443`, [ECO], 'target-malformed', /user information/],
@@ -128,6 +129,7 @@ t.test('what is refused, and what to write instead', async (t) => {
     ['GET', '/', [`http://${ECO}`], 'request-malformed', /Host field/],
     ['GET', '/', [`${ECO}/x`], 'request-malformed', /Host field/],
     ['GET', '/', [`${ECO}:0`], 'request-malformed', /1 to 65535/],
+    ['GET', 'http://[fd40::9]/', ['fd40::9'], 'request-malformed', /an IPv6 address needs brackets/],
 
     // characters
     ['GET', '/a#b', [ECO], 'target-malformed', /fragment.*position 2/, /%23/],
