@@ -111,6 +111,8 @@ export interface FaultFacts {
   readonly nextHop?: string;
   /** The address that was tried last, without success; null: one of a parent, which is not that of the target. For the log. */
   readonly address?: string | null;
+  /** Connections that were begun. For the log. */
+  readonly dials?: number;
   /** How long the look-up of the name took, ms; absent: none was needed. For the log. */
   readonly dnsMs?: number;
   /** Of a connection that was open before it failed, if only to a parent: our end of it, the parents, and how long its phases took, ms (-1: did not happen). For the log. */

@@ -96,12 +96,13 @@ export function readKeptField(value: unknown): Read<string> {
 // Readers of what identifies a client besides its address: users, password hashes, token issuers and subjects,
 // certificate names.
 
-const CONTROL_IN_NAME = /[\0-\x1f\x7f-\x9f]/;
+/** Controls, and characters that reorder or hide text: two names that look alike would be two clients. */
+const UNSEEN_IN_NAME = /[\p{C}\p{Zl}\p{Zp}]/u;
 
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
 export function readUser(value: unknown): Read<string> {
   if (typeof value !== 'string' || value === '') return invalidValue(`${showValue(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
-  if (value.includes(':') || CONTROL_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has a colon or a control character, which no Basic user can have.`, 'Take another name.');
+  if (value.includes(':') || UNSEEN_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has a colon, which no Basic user can have, or characters that cannot be seen.`, 'Write the name without them.');
   return { value: value.normalize('NFC') };
 }
 
@@ -115,7 +116,7 @@ export function readPasswordHash(value: unknown): Read<string> {
 
 /** An issuer or audience, compared character by character. */
 export function readClaim(value: unknown): Read<string> {
-  if (typeof value === 'string' && value !== '' && !CONTROL_IN_NAME.test(value) && value.trim() === value) {
+  if (typeof value === 'string' && value !== '' && !UNSEEN_IN_NAME.test(value) && value.trim() === value) {
     if (!value.includes('*')) return { value };
     return invalidValue(`${showValue(value)} has a *, but is compared character by character.`, 'Write it whole, as it is in the tokens. Only subjects may have a *.');
   }
@@ -125,7 +126,7 @@ export function readClaim(value: unknown): Read<string> {
 /** A token's subject, exact or with `*`. */
 export function readSubject(value: unknown): Read<string> {
   const example = 'Write it as in the tokens, like system:serviceaccount:dynatrace-sit:*.';
-  if (typeof value !== 'string' || value === '' || CONTROL_IN_NAME.test(value) || value.trim() !== value) return invalidValue(`${showValue(value)} is not a subject.`, example);
+  if (typeof value !== 'string' || value === '' || UNSEEN_IN_NAME.test(value) || value.trim() !== value) return invalidValue(`${showValue(value)} is not a subject.`, example);
   if (value.includes('**')) return invalidValue(`${showValue(value)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
   return { value };
 }

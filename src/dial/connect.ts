@@ -32,6 +32,8 @@ export interface ConnectRequest {
   /** Time limit for all attempts together, ms. */
   readonly timeout: number;
   readonly signal: CancelSignal;
+  /** Attempts before this call, for the same request; absent: none. */
+  readonly begun?: number | undefined;
   /** Assigns a port to each attempt; absent: ports are not counted. */
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
@@ -53,7 +55,7 @@ export interface ConnectedSocket {
   /** The caller closes it. Half-open is allowed: the owner ends our direction, and sets keep-alive for long connections. */
   readonly socket: Socket;
   readonly address: string;
-  /** Attempts begun, this one included. */
+  /** Attempts begun, this one and those before the call included. */
   readonly attempts: number;
 }
 
@@ -106,7 +108,7 @@ class ConnectionRace {
   readonly #reject: (fault: Fault) => void;
   readonly #queue: readonly string[];
   #next = 0;
-  #attempts = 0;
+  #attempts: number;
   readonly #pending: Attempted[] = [];
   readonly #failures: Failure[] = [];
   #latestTried: string | null = null;
@@ -118,6 +120,7 @@ class ConnectionRace {
 
   constructor(request: ConnectRequest, resolve: (connected: ConnectedSocket) => void, reject: (fault: Fault) => void) {
     this.#request = request;
+    this.#attempts = request.begun ?? 0;
     this.#resolve = resolve;
     this.#reject = reject;
     this.#queue = interleaveFamilies(request.addresses);
@@ -249,7 +252,7 @@ class ConnectionRace {
   #failByAll(retryAfter: number | null): void {
     const { host, port } = this.#request;
     const fault = connectFault(host, port, this.#failures, retryAfter);
-    this.#fail(this.#latestTried === null ? fault : fault.with({ address: this.#latestTried }));
+    this.#fail(this.#latestTried === null ? fault : fault.with({ address: this.#latestTried, dials: this.#attempts }));
   }
 
   #fail(fault: Fault): void {

@@ -70,7 +70,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses, dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
+  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun: number): Promise<Opened> {
     const known = resolver.cached(host);
     // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
@@ -78,7 +78,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       const checked = checkAddresses(addresses, port, guard);
       const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
       const dialled = now();
-      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, ports, destination, client, isOurs, mayOpen, circuit, history });
+      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, begun, ports, destination, client, isOurs, mayOpen, circuit, history });
       circuit?.opened(address);
       if (proxied !== undefined) nameClient(socket, proxied, address, port);
       return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
@@ -88,7 +88,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   /** One address after the other, until one answers or no other can. */
-  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial): Promise<Opened> {
+  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial, begun: number): Promise<Opened> {
     const began = now();
     const failures: HopFault[] = [];
     let asked: string | null = null;
@@ -96,7 +96,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
-        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way.parents), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: failures.length + 1 };
+        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way.parents), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: begun + failures.length + 1 };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
@@ -104,10 +104,10 @@ export function createDialler(options: DiallerOptions): Dialler {
       }
     }
     const fault = joinHopFaults(failures);
-    throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked });
+    throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked, dials: begun + failures.length });
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
+  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun: number): Promise<Opened> {
     const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, mayOpen, history }), signal };
     // Only the parents could say which of its addresses is at fault.
     circuit?.choose([host]);
@@ -115,7 +115,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
     try {
       const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
-      const opened = await openByHops(steps, asked, port, dial).catch((error: unknown) => {
+      const opened = await openByHops(steps, asked, port, dial, begun).catch((error: unknown) => {
         if (error instanceof Fault && !signal.aborted) circuit?.routeFailed(error);
         throw error;
       });
@@ -127,10 +127,10 @@ export function createDialler(options: DiallerOptions): Dialler {
     }
   }
 
-  /** Connected, with the header that names the client, before TLS. */
-  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined): Promise<Opened> {
+  /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
+  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun = 0): Promise<Opened> {
     const { via: steps = [] } = target;
-    return steps.length === 0 ? openDirectly(target, guard, signal, avoid, circuit) : openByWay(steps, target, guard, signal, avoid, circuit);
+    return steps.length === 0 ? openDirectly(target, guard, signal, avoid, circuit, begun) : openByWay(steps, target, guard, signal, avoid, circuit, begun);
   }
 
   /**
@@ -144,11 +144,11 @@ export function createDialler(options: DiallerOptions): Dialler {
     let attempts = 0;
     let cut: Fault | null = null;
     for (let handshakes = 1; ; handshakes += 1) {
-      const opened: Opened = await open(target, guard, signal, avoid, circuit).catch((error: unknown) => {
+      const opened: Opened = await open(target, guard, signal, avoid, circuit, attempts).catch((error: unknown) => {
         // The one that was cut may have been the last to try, or our last port.
         throw cut !== null && error instanceof Fault && (error.code === 'circuit-open' || error.code === 'limit-reached') ? cut : error;
       });
-      attempts += opened.attempts;
+      ({ attempts } = opened);
       const connected = now();
       // Read here: a socket that was destroyed has none.
       const { localAddress, localPort } = opened.socket;
@@ -159,7 +159,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
         const { address, via, dnsMs, tcpMs, hopMs } = opened;
-        const fault = Fault.from(error).with({ opened: { localAddress, localPort, via, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
+        const fault = Fault.from(error).with({ dials: attempts, opened: { localAddress, localPort, via, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = fault;
         avoid = opened.address;

@@ -107,8 +107,9 @@ export class AccessRecord {
   }
 
   /** What a dial that failed had tried and opened. */
-  noteTried({ address, dnsMs, opened }: FaultFacts): void {
+  noteTried({ address, dials = 0, dnsMs, opened }: FaultFacts): void {
     this.upstreamAddress = address ?? '-';
+    this.dials = dials;
     if (dnsMs !== undefined) this.dnsMs = dnsMs;
     if (opened === undefined) return;
     this.noteLocalEnd(opened);

@@ -135,3 +135,25 @@ t.test('with a parent: what it was asked for, and never its own address', async 
   t.match((await second.ended).heard, / 502 /);
   t.match(await there.logged(({ code }) => code === 'hop-upstream-failed'), { upstreamAddress: ADDRESS });
 });
+
+t.test('the connections that were begun are counted where the dial failed, too', async (t) => {
+  const refusing = await findUnusedPort();
+  const cutting = await listen(t, createServer((socket) => void socket.on('error', () => {}).once('data', () => socket.resetAndDestroy())));
+  // The first handshake is cut, and then nothing listens any more.
+  const once = createServer((socket) => void socket.on('error', () => {}).once('data', () => { once.close(); socket.resetAndDestroy(); }));
+  const table: [what: string, port: number, addresses: readonly string[], code: string, dials: number | undefined][] = [
+    ['one refuses', refusing, [ADDRESS], 'connection-refused', undefined],
+    ['three refuse', refusing, [ADDRESS, '127.0.0.2', '127.0.0.3'], 'connection-refused', 3],
+    ['TLS is cut twice', cutting, [ADDRESS], 'tls-failed', 2],
+    ['TLS is cut, then refused', await listen(t, once), [ADDRESS], 'connection-refused', 2],
+  ];
+  for (const [what, port, addresses, code, dials] of table) {
+    const lab = await startLab(t, { lookup: () => Promise.resolve({ addresses, ttl: null }), configure: (draft) => { Object.assign(draft.destinations.eco, { ports: [port], gateway: { prefix: '/eco', url: `https://${ECO}:${port}` } }); } });
+    const wire = await openWire(t, lab.port);
+    wire.send('GET /eco/a HTTP/1.1\r\nHost: proxy.example\r\nConnection: close\r\n\r\n');
+    await wire.ended;
+    const line = await lab.logged(({ form }) => form === 'gateway');
+    t.equal(line.code, code, what);
+    t.equal(line['dials'], dials, what);
+  }
+});
