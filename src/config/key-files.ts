@@ -2,7 +2,7 @@
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
-import { authorityNameOf, idOf, readRevocationLists } from '../identity/revocation.ts';
+import { authorityNameOf, idOf, listsSignedWith, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
@@ -60,6 +60,8 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
       complain(path, `${which} is damaged.`, 'Export the file again.');
     } else if (list.delta) {
       complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
+    } else if (list.unknown) {
+      complain(path, `${which} has a critical extension that TLS cannot interpret: every certificate of its authority would be refused.`, 'Have the authority issue the list without this extension, or do not mark it as critical.');
     } else if (now < list.from) {
       warn('files', path, `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`, 'Check the clock here, or fetch the current list from the authority.');
     } else if (list.until !== null && list.until < now) {
@@ -71,8 +73,12 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   const names = new Set(authorities.map(authorityNameOf));
   for (const authority of authorities) {
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
-    if (!lists.some((list) => list?.issuer === authorityNameOf(authority))) {
+    const own = lists.flatMap((list, index) => (list?.issuer === authorityNameOf(authority) ? index : []));
+    const signed = listsSignedWith(crl, authority.publicKey);
+    if (own.length === 0) {
       complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+    } else if (!own.some((index) => signed[index])) {
+      complain(path, `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`, 'Fetch the current list, or put the current certificate of the authority into clientCaFile.');
     } else if (!names.has(idOf(authority)?.issuer ?? null)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
       complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');

@@ -1,9 +1,10 @@
 /**
  * Parses lists of revoked certificates (CRL, RFC 5280 §5) as far as needed:
- * their issuer, how long they are valid, and whether an accepted certificate
- * has been revoked since. OpenSSL checks that a list is genuine, and everything
- * in the handshake.
+ * their issuer, how long they are valid, whether OpenSSL can use them, and
+ * whether an accepted certificate has been revoked since. OpenSSL checks
+ * everything in the handshake.
  */
+import { constants, getHashes, type KeyObject, verify } from 'node:crypto';
 
 /** A list of revoked certificates of one authority (RFC 5280 §5.1). */
 export interface RevocationList {
@@ -15,6 +16,8 @@ export interface RevocationList {
   readonly until: number | null;
   /** Only the changes since another list (RFC 5280 §5.2.4), which OpenSSL does not use. */
   readonly delta: boolean;
+  /** It has a critical extension that OpenSSL does not know, or one of its entries has: then it is not used (RFC 5280 §5.2, §5.3). */
+  readonly unknown: boolean;
   /** Serial numbers, their DER in hexadecimal. */
   readonly revoked: ReadonlySet<string>;
 }
@@ -34,7 +37,9 @@ interface Element {
   readonly to: number;
 }
 
+const BOOLEAN = 0x01;
 const INTEGER = 0x02;
+const BIT_STRING = 0x03;
 const SEQUENCE = 0x30;
 const UTF8_STRING = 0x0c;
 /** PrintableString, TeletexString, IA5String, VisibleString, UniversalString and BMPString: how many bytes each character has. */
@@ -43,13 +48,40 @@ const LAST_CHARACTER = 0x10ffff;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
-/** Its object identifier (RFC 5280 §5.2.4), in DER. */
-const DELTA_INDICATOR = Buffer.from('0603551d1b', 'hex');
+/** Object identifiers of extensions, the content of their DER in hexadecimal (RFC 5280 §5.2.4, §5.2.5, §5.2.1, §5.3.3). */
+const DELTA_INDICATOR = '551d1b';
+const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, '551d1c', '551d23']);
+const CERTIFICATE_ISSUER: ReadonlySet<string> = new Set(['551d1d']);
+/** For RSA; other keys ignore them. */
+const PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
 const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
 
 /** Every list in a PEM text, in order; null for one that cannot be parsed. */
 export function readRevocationLists(pem: string): (RevocationList | null)[] {
-  return [...pem.matchAll(LIST)].map(([, base64 = '']) => readList(Buffer.from(base64, 'base64')));
+  return listsIn(pem).map(readList);
+}
+
+/** Which lists of a PEM text, in order, have been signed with this key. The algorithm is not read: one with which the signature is valid is enough. */
+export function listsSignedWith(pem: string, key: KeyObject): boolean[] {
+  return listsIn(pem).map((der) => {
+    const [signed, , signature] = partsOf(der);
+    if (signed === undefined || signature?.tag !== BIT_STRING) return false;
+    const content = der.subarray(signed.at, signed.to);
+    // Its first byte counts bits that are not used.
+    const bytes = der.subarray(signature.from + 1, signature.to);
+    return [null, ...getHashes()].some((hash) => PADDINGS.some((padding) => {
+      try {
+        return verify(hash, content, { key, padding }, bytes);
+      } catch {
+        // Not a combination for such a key.
+        return false;
+      }
+    }));
+  });
+}
+
+function listsIn(pem: string): Buffer[] {
+  return [...pem.matchAll(LIST)].map(([, base64 = '']) => Buffer.from(base64, 'base64'));
 }
 
 /** When the first list in a PEM text is out of date, ms since the epoch; null: none says so. */
@@ -87,14 +119,24 @@ function readList(der: Buffer): RevocationList | null {
   const revoked = new Set<string>();
   const children = entries?.tag === SEQUENCE ? childrenOf(der, entries) : [];
   if (children === null) return null;
+  const last = fields.at(-1);
+  const extensions = readExtensions(der, last?.tag === EXPLICIT_0 ? elementAt(der, last.from, last.to) : null);
+  let unknown = extensions.some(({ id, critical }) => critical && !OF_LISTS.has(id));
   for (const entry of children) {
-    const serial = elementAt(der, entry.from, entry.to);
+    const [serial, , more] = childrenOf(der, entry) ?? [];
     if (serial?.tag !== INTEGER) return null;
     revoked.add(numberOf(der, serial));
+    unknown ||= more !== undefined && readExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
   }
-  const extensions = fields.at(-1);
-  const delta = extensions?.tag === EXPLICIT_0 && der.subarray(extensions.from, extensions.to).includes(DELTA_INDICATOR);
-  return { issuer: distinguishedName(der, issuer), from, until, delta, revoked };
+  return { issuer: distinguishedName(der, issuer), from, until, delta: extensions.some(({ id }) => id === DELTA_INDICATOR), unknown, revoked };
+}
+
+/** RFC 5280 §4.1. @param list null: there are none */
+function readExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean }[] {
+  return (list === null ? null : childrenOf(der, list))?.map((extension) => {
+    const [id, critical] = childrenOf(der, extension) ?? [];
+    return { id: id === undefined ? '' : numberOf(der, id), critical: critical?.tag === BOOLEAN };
+  }) ?? [];
 }
 
 /** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. Only the version, before them, is optional. */
@@ -105,9 +147,14 @@ function certificateFields(der: Buffer): readonly Element[] {
 
 /** Certificates and lists are both signed sequences: the signed content comes first, and these are its parts. */
 function signedParts(der: Buffer): Element[] | null {
-  const whole = elementAt(der, 0, der.length);
-  const signed = whole?.tag === SEQUENCE ? elementAt(der, whole.from, whole.to) : null;
+  const [signed] = partsOf(der);
   return signed?.tag === SEQUENCE ? childrenOf(der, signed) : null;
+}
+
+/** The signed content, the algorithm, and the signature. */
+function partsOf(der: Buffer): Element[] {
+  const whole = elementAt(der, 0, der.length);
+  return (whole?.tag === SEQUENCE ? childrenOf(der, whole) : null) ?? [];
 }
 
 function childrenOf(der: Buffer, { from, to }: Element): Element[] | null {

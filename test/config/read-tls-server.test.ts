@@ -40,6 +40,11 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/late.crl': await revoking.list([], new Date(0)),
   '/etc/eco/early.crl': await revoking.list([], new Date(4e12), { thisUpdate: new Date(3e12) }),
   '/etc/eco/delta.crl': `${await revoking.list([])}${await revoking.list([], undefined, { extensions: [new Extension('2.5.29.27', true, Buffer.from('020101', 'hex'))] })}`,
+  // Of a former key of the same authority, and what other programs than OpenSSL understand.
+  '/etc/eco/former.crl': await (await createRevokingAuthority('revoking')).list([]),
+  '/etc/eco/unknown.crl': await revoking.list([], undefined, { extensions: [new Extension('1.2.3.4', true, Buffer.from('0500', 'hex'))] }),
+  '/etc/eco/entry.crl': await revoking.list([], undefined, { entries: [{ serialNumber: '05', extensions: [new Extension('1.2.3.4', true, Buffer.from('0500', 'hex'))] }] }),
+  '/etc/eco/known.crl': await revoking.list([], undefined, { extensions: [new Extension('1.2.3.4', false, Buffer.from('0500', 'hex')), new Extension('2.5.29.28', true, Buffer.from('3000', 'hex'))] }),
   '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
 
@@ -102,6 +107,10 @@ t.test('each fault is reported at its key', async (t) => {
     [`{ ${WHOLE}, crlFile: revoked.crl }`, [{ path: 'tlsServer', problem: /clientCaFile is missing/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: tls.crt, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /holds no list of revoked certificates/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: delta.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 2 of 2 in the file has only the changes since another list/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: former.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /list of the authority "CN=revoking" was signed with another key/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: unknown.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 1 of 1 in the file has a critical extension/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: entry.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 1 of 1 in the file has a critical extension/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: known.crl, clientCertificate: require }`, []],
     [`{ ${WHOLE}, clientCaFile: both.pem, crlFile: revoked.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: below.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: two.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
