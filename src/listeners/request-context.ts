@@ -410,8 +410,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       return;
     }
     this.#end(fault, closerOf(fault));
-    // Never a clean end for an incomplete transfer: the client must see that it was cut (docs/invariants.md).
-    this.connection.cut();
+    // Never a clean end for an incomplete transfer: the client must see that it was cut (docs/invariants.md). One that had not begun misses nothing, and a reset would take the answer before it along.
+    if (answerable) this.connection.destroy();
+    else this.connection.cut();
   }
 
   /** A failed dial has already been counted where it was made. */

@@ -1,4 +1,8 @@
-/** What breaks in the middle: the client, or the upstream, at every stage of an exchange. */
+/**
+ * What breaks in the middle: the client, or the upstream, at every stage of an exchange.
+ *
+ * Longer than 300 lines: each stage is tried in each form.
+ */
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -200,6 +204,21 @@ t.test('an upstream that is silent runs into our clocks, before and in the middl
     t.match(lab.log.findLast(({ code }) => code === 'upstream-silent'), { status: 200, closedBy: 'proxy' });
     t.equal(await counted(lab, form, 'failed', 'upstream-silent'), 2);
   });
+});
+
+t.test('a client that has ended its direction: an answer that had not begun ends in order, one that had by a reset', async (t) => {
+  const lab = await startHeldLab(t);
+  for (const [begun, how] of [[false, 'fin'], [true, 'reset']] as const) {
+    const client = await openWire(t, lab.port, { halfOpen: true });
+    client.send(`GET /eco/x HTTP/1.1\r\nHost: x\r\n\r\n`);
+    const { res } = await lab.next();
+    if (begun) {
+      res.writeHead(200, { 'Content-Length': '1000' }).write('some of it');
+      await client.until('some of it');
+    }
+    client.socket.end();
+    t.equal((await client.ended).how, how, begun ? 'begun' : 'not begun');
+  }
 });
 
 t.test('a reader that is slow stops the writer, and gets every byte when it goes on', async (t) => {

@@ -152,7 +152,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
   [
     '7. A broken upstream response never looks whole',
     [
-      mutant('cut-becomes-an-end', 'src/listeners/request-context.ts', 'test/hostile/upstream.test.ts', '    this.connection.cut();\n', '    this.connection.complete([]);\n'),
+      mutant('cut-becomes-an-end', 'src/listeners/request-context.ts', 'test/hostile/upstream.test.ts', '    else this.connection.cut();\n', '    else this.connection.complete([]);\n'),
       mutant('cut-without-a-reset', 'src/listeners/client-connection.ts', 'test/hostile/upstream.test.ts', '    resetSocket(this.socket);\n    this.destroy();', '    this.destroy();'),
       mutant('unread-answer-ends', 'src/listeners/client-connection.ts', 'test/listeners/client-connection.test.ts', 'if (this.socket.writableLength > 0) resetSocket(this.socket);', ''),
       mutant('short-of-its-length', 'src/relay/upstream-connection.ts', 'test/relay/upstream-connection.test.ts', ' || !this.#body.end())', ')'),
