@@ -67,20 +67,14 @@ async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promis
   const { certificates, name, listenHttps: https, listenHttp: http } = options;
   const authority = await createAuthority('eco-egress demo authority');
   const partner = createPartner({ authority, name, https, http });
-  let caFile: string;
-  try {
-    caFile = await writeCa(certificates, authority.certPem);
-  } catch (error) {
-    io.stderr.write(`eco-egress demo could not start: ${certificates} cannot be written: ${describeFileError(error)}. Name another directory with --certificates.\n`);
+  const fail = (problem: string): typeof EXIT.failed => {
+    io.stderr.write(`eco-egress demo could not start: ${problem}\n`);
     return EXIT.failed;
-  }
-  let addresses: Awaited<ReturnType<typeof partner.start>>;
-  try {
-    addresses = await partner.start();
-  } catch (error) {
-    io.stderr.write(`eco-egress demo could not start: ${explainStart(error)}\n`);
-    return EXIT.failed;
-  }
+  };
+  const caFile = await writeCa(certificates, authority.certPem).catch((error: unknown) => fail(`${certificates} cannot be written: ${describeFileError(error)}. Name another directory with --certificates.`));
+  if (caFile === EXIT.failed) return caFile;
+  const addresses = await partner.start().catch((error: unknown) => fail(explainStart(error)));
+  if (addresses === EXIT.failed) return addresses;
   io.stdout.write(
     `Stand-in ${name} at https ${formatAddress(addresses.https)} and http ${formatAddress(addresses.http)}; its CA is ${caFile}\n`,
   );

@@ -49,9 +49,9 @@ function formatOutcome(report: OutcomeReport): string {
   if (report.result === 'refused') {
     lines.push('Refused: the previous configuration stays active.', ...report.reasons.map((reason) => `  ${escapeText(reason)}`));
   } else {
-    const { file, hash, before, differences, needRestart, warnings, replayed, tunnelsCut } = report;
+    const { file, hash, differences, needRestart, warnings, replayed, tunnelsCut } = report;
     lines.push(`Applied: ${file ?? 'the configuration'} is in force (${hash}).`);
-    lines.push(differences.length > 0 ? 'Changed:' : before === hash ? 'No value has changed.' : 'Only secrets have changed.');
+    lines.push(differences.length > 0 ? 'Changed:' : 'No value has changed.');
     for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${showChangedValue(old)} -> ${showChangedValue(after)}`);
     if (needRestart.length > 0) lines.push(`Waits for the next start: ${needRestart.join(', ')}.`);
     lines.push(`Compared with the latest requests (${replayed}): ${count(report.newlyDenied)} would now be denied, ${count(report.newlyAllowed)} would now pass.`);

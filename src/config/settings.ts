@@ -32,6 +32,9 @@ export interface Setting {
 /** Shown in place of a secret. */
 export const HIDDEN = '(hidden)';
 
+/** Each setting with its secrets, to compare it. */
+const WHOLE = new WeakMap<Setting, string>();
+
 /** The file as read. `lineOf` converts an offset in the text to a line, counted from 1. */
 export interface WrittenTree extends Tree {
   readonly lineOf: (offset: number) => number;
@@ -61,7 +64,9 @@ export function listSettings(written: WrittenTree): Setting[] {
         visit(schema.def.element, item, [...path, index], byDefault);
       });
     } else {
-      found.push({ path: formatPath(path), value: shown(schema, value), origin: originOf(path, byDefault) });
+      const setting = { path: formatPath(path), value: shown(schema, value), origin: originOf(path, byDefault) };
+      WHOLE.set(setting, JSON.stringify(value ?? null));
+      found.push(setting);
     }
   }
 
@@ -129,15 +134,17 @@ export interface Difference {
   readonly after: unknown;
 }
 
-/** Secrets differ by their hash only. @returns in the order of `after`, then removed keys */
+/** Of secrets it says only that they differ. @returns in the order of `after`, then removed keys */
 export function compareSettings(before: readonly Setting[], after: readonly Setting[]): Difference[] {
   const old = new Map(before.map((setting) => [setting.path, setting]));
   const differences: Difference[] = [];
-  for (const { path, value } of after) {
+  for (const setting of after) {
+    const { path, value } = setting;
     const known = old.get(path);
     old.delete(path);
     if (known === undefined) differences.push({ path, before: null, after: value });
     else if (JSON.stringify(known.value) !== JSON.stringify(value)) differences.push({ path, before: known.value, after: value });
+    else if (WHOLE.get(known) !== WHOLE.get(setting)) differences.push({ path, before: known.value, after: `another ${HIDDEN}` });
   }
   for (const { path, value } of old.values()) differences.push({ path, before: value, after: null });
   return differences;

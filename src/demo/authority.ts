@@ -6,7 +6,7 @@
 import { createHash, generateKeyPair, type KeyObject, randomBytes, sign as signBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import ipaddr from 'ipaddr.js';
 
@@ -225,18 +225,18 @@ interface TemporaryCa {
   close(): Promise<void>;
 }
 
-/** Writes the certificate into a fresh directory under TMPDIR. Rejects, with a remedy, if it cannot. */
+/** Writes the certificate into a fresh directory under TMPDIR; its path is absolute. Rejects, with a remedy and leaving nothing behind, if it cannot. */
 export async function writeTemporaryCa(certPem: string): Promise<TemporaryCa> {
-  let directory: string;
+  await using opened = new AsyncDisposableStack();
   try {
-    directory = await mkdtemp(join(tmpdir(), 'eco-egress-demo-'));
+    const directory = await mkdtemp(resolve(tmpdir(), 'eco-egress-demo-'));
+    opened.defer(() => rm(directory, { recursive: true, force: true }));
+    const caFile = await writeCa(directory, certPem);
+    const kept = opened.move();
+    return { caFile, close: () => kept.disposeAsync() };
   } catch (error) {
     throw new Error(`The demo needs a place for its CA certificate: set TMPDIR to a directory it can write to`, { cause: error });
   }
-  return {
-    caFile: await writeCa(directory, certPem),
-    close: () => rm(directory, { recursive: true, force: true }),
-  };
 }
 
 /** Writes `ca.pem` into an existing directory, over an older one, and returns its path. */

@@ -38,13 +38,14 @@ export function compareOthers(before: Compared, after: Compared): OtherChanges {
     // Rules have no names: they are matched by their content.
     else if (!path.startsWith('rules[') && meansAnother(difference, before.config, after.config)) changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
   }
-  changes.push(...compareSecrets(before.config, after.config), ...compareRuleNotes(before.config.rules, after.config.rules));
+  changes.push(...compareHashes(before.config, after.config), ...compareRuleNotes(before.config.rules, after.config.rules));
   return { changes, policyKeys };
 }
 
 /** The files may not have been read: their names are compared as written. */
 function meansAnother({ path, before, after }: Difference, present: Config, wanted: Config): boolean {
-  if (before === null && after === null) return false;
+  // Hashes in both files are compared by user: `compareHashes`.
+  if (before === null ? after === null : after !== null && path.endsWith('].hash')) return false;
   return path.endsWith('File') || !isDeepStrictEqual(configAt(present, path), configAt(wanted, path));
 }
 
@@ -73,14 +74,11 @@ function isDecisive(path: string, before: Config, after: Config): boolean {
   return false;
 }
 
-/** Settings show no hashes, so these would differ without a visible difference. */
-function compareSecrets(before: Config, after: Config): OtherChange[] {
+/** By user, whatever the order of the users. */
+function compareHashes(before: Config, after: Config): OtherChange[] {
   const hashes = new Map(before.clients.flatMap(({ basic }) => (basic ?? []).map(({ user, hash }) => [user, hash] as const)));
   return after.clients.flatMap(({ name, basic }) =>
-    (basic ?? []).flatMap(({ user, hash }, index) => {
-      const known = hashes.get(user);
-      return known === undefined || known === hash ? [] : [{ path: `clients.${name}.basic[${index}].hash`, before: HIDDEN, after: `another ${HIDDEN}`, needsRestart: false }];
-    }),
+    (basic ?? []).flatMap(({ user, hash }, index) => (hashes.get(user) ?? hash) === hash ? [] : [{ path: `clients.${name}.basic[${index}].hash`, before: HIDDEN, after: `another ${HIDDEN}`, needsRestart: false }]),
   );
 }
 

@@ -167,3 +167,12 @@ t.test('npm links the command', async (t) => {
   t.equal(own.version, root.version);
   t.equal(dirname(bin), join(ROOT, 'node_modules/.bin'));
 });
+
+t.test('a descriptor that npx has not passed on is refused, in place of a read without an end', async (t) => {
+  for (const file of ['/dev/fd/12', '/proc/self/fd/12', '--config=/dev/fd/12']) {
+    t.match(await run(join(ROOT, 'bin/eco-egress'), ['check', file], { path: TOOLS }), { code: 2, out: '', err: /^eco-egress: \S+\/12 is not open here: npx does not pass on [^\n]*\/dev\/stdin\.\n$/ }, file);
+  }
+  const { status, stdout } = spawnSync('sh', ['-c', 'cat deploy/config/egress.yaml | bin/eco-egress diff /dev/stdin deploy/config/egress.yaml'], { cwd: ROOT, encoding: 'utf8' });
+  t.equal(status, 0, 'what is piped in is read');
+  t.match(stdout, /^Equivalent: /);
+});

@@ -146,6 +146,9 @@ t.test('what else has changed, and what of it needs a restart', async (t) => {
   t.match(out, /^Equivalent: .*\n\nChanged besides:\n {2}timeouts\.connect: 10s -> 3s\n {2}clients\.people\.basic\[0\]\.hash: \(hidden\) -> another \(hidden\)\n\nChanged, and in effect after a restart only:\n {2}listeners\.http: .*\n(?: {2}listeners\.http.*\n)* {2}timeouts\.keepAlive: 75s -> 3s\n$/);
   const written = await diff(t, `${CONFIG}timeouts: { connect: 3s }\nlisteners: { http: "127.0.0.1:8080,127.0.0.1:8081" }\n`, `${CONFIG}timeouts: { connect: 3000ms }\nlisteners: { http: ["127.0.0.1:8080", { address: "127.0.0.1:8081" }] }\nnat: { timeWait: 120s }\n`);
   t.strictSame([written.code, written.out.split('\n').length], [0, 2], written.out);
+  const probed = (token: string): string => `${CONFIG}sourceIp: { probe: { url: "https://echo.example/ip?token=${token}" } }\n`;
+  const token = await diff(t, probed('one'), probed('two'));
+  t.match(token, { code: 1, out: /\n\nChanged besides:\n {2}sourceIp\.probe\.url: https:\/\/echo\.example\/ip\?\(hidden\) -> another \(hidden\)\n$/ }, 'a secret in a URL');
   const rated = await diff(t, CONFIG, CONFIG.replace('[pods, people, mesh], destinations: [eco] }', '[pods, people, mesh], destinations: [eco], rate: { perAddress: { requests: 50/s burst 100 }, perClient: { sent: 10GiB/day } } }'));
   t.match(rated, { code: 1, out: /^Equivalent: [^]*Changed besides:\n {2}rules\[0\]\.rate\.perAddress\.requests: not set -> 50\/s burst 100\n {2}rules\[0\]\.rate\.perClient\.sent: not set -> 10GiB\/day\n {2}rules\[0\]\.rate\.whenExhausted: not set -> refuse\n$/ });
   const narrow = await diff(t, CONFIG, `${CONFIG}timeouts: { connect: 3s }\n`, { failOn: 'widening' });

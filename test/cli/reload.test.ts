@@ -55,14 +55,15 @@ t.test('applied, in part, and refused', async (t) => {
   t.match(JSON.parse(json.out), { result: 'refused', reasons: [/egress\.yaml:1:\d+ .+\. Write .+\.$/] }, 'and what to write instead');
 });
 
-t.test('a secret alone that changed shows in the hash', async (t) => {
+t.test('a secret alone that changed is named, without its value', async (t) => {
   const hash = (letter: string): string => `$scrypt$ln=15,r=8,p=1$${'A'.repeat(21)}${letter}$${'A'.repeat(43)}`;
   const served = serve(t, { config: config({}, hash('A')) });
   const { admin, configHash } = await served.logged(({ msg }) => msg === 'eco-egress is listening');
   writeFileSync(served.file, stringify(config({}, hash('Q'))));
   const { out } = await reload({ admin: String(admin) });
   t.notMatch(out, String(configHash));
-  t.match(out, 'Only secrets have changed.');
+  t.match(out, '\nChanged:\n  clients.people.basic[0].hash: (hidden) -> another (hidden)\n');
+  t.match(await served.logged(({ msg }) => msg === 'reload applied'), { changed: ['clients.people.basic[0].hash'] });
 });
 
 t.test('no server is there, or another one', async (t) => {

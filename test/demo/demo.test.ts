@@ -4,13 +4,14 @@ import type { Test } from 'tap';
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { get } from 'node:https';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { eco } from '../support/eco.ts';
 import { listen } from '../support/listen.ts';
 
@@ -208,6 +209,22 @@ t.test('no place for the CA: says what to change, and leaves nothing', async (t)
   await once(demo.child, 'close');
   t.equal(demo.child.exitCode, 1);
   t.match(demo.output(), /set TMPDIR to a directory it can write to/);
+});
+
+t.test('no room for the CA: the same', async (t) => {
+  const directory = t.testdir();
+  // A limit of file sizes, as any user can set it, in place of a full disk.
+  const child = spawn('sh', ['-c', `ulimit -f 0; exec "$0" "$@"`, process.execPath, MAIN, 'demo', ...NO_PORTS], { env: { ...ENV, TMPDIR: directory }, stdio: ['ignore', 'ignore', 'pipe'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const message = await text(child.stderr);
+  t.match(message, /set TMPDIR to a directory it can write to/);
+  t.strictSame(readdirSync(directory), []);
+});
+
+t.test('TMPDIR relative to the working directory', async (t) => {
+  const demo = startDemo(t, NO_PORTS, { ...ENV, TMPDIR: relative(process.cwd(), t.testdir()) });
+  await demo.until(/its CA {3}\/.*\n/);
+  t.strictSame(await demo.stop(), [0, null]);
 });
 
 t.test('the stand-in alone, on a port that is taken', async (t) => {
