@@ -174,14 +174,15 @@ t.test('wrong files and arguments', async (t) => {
   t.match(await diff(t, CONFIG, CONFIG, { at: 'soon' }), { code: 2, err: /^--at: "soon"/ });
 });
 
-t.test('names that are no plain text do nothing to a terminal', async (t) => {
-  const hostile = CONFIG.replaceAll('user: anna', 'user: "an\\u202Ena"');
-  const { out } = await diff(t, CONFIG, hostile);
-  t.notMatch(out, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
-  t.match(out, 'an\\u202ena');
-  const json = await diff(t, CONFIG, hostile, { json: true });
+t.test('what is no plain text does nothing to a terminal', async (t) => {
+  const user = await diff(t, CONFIG, CONFIG.replaceAll('user: anna', 'user: "an\\u202Ena"'));
+  t.match(user, { code: 2, err: 'an\\u202ena' });
+  const file = await diff(t, CONFIG, CONFIG.replace('base" } }', 'base" }, tls: { caFile: "a\\u202Eb.pem" } }'));
+  t.match(file, { code: 1, out: 'a\\u202eb.pem' });
+  for (const { out, err } of [user, file]) t.notMatch(out + err, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+  const json = await diff(t, CONFIG, CONFIG.replace('base" } }', 'base" }, tls: { caFile: "a\\u202Eb.pem" } }'), { json: true });
+  t.match(json, { code: 1, out: 'a\\u202eb.pem' });
   t.notMatch(json.out, '\u202e');
-  t.match(json.out, 'an\\u202ena');
 });
 
 t.test('files that a shell makes, without a name', async (t) => {
