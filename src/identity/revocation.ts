@@ -120,19 +120,19 @@ function readList(der: Buffer): RevocationList | null {
   const children = entries?.tag === SEQUENCE ? childrenOf(der, entries) : [];
   if (children === null) return null;
   const last = fields.at(-1);
-  const extensions = readExtensions(der, last?.tag === EXPLICIT_0 ? elementAt(der, last.from, last.to) : null);
+  const extensions = listExtensions(der, last?.tag === EXPLICIT_0 ? elementAt(der, last.from, last.to) : null);
   let unknown = extensions.some(({ id, critical }) => critical && !OF_LISTS.has(id));
   for (const entry of children) {
     const [serial, , more] = childrenOf(der, entry) ?? [];
     if (serial?.tag !== INTEGER) return null;
     revoked.add(numberOf(der, serial));
-    unknown ||= more !== undefined && readExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
+    unknown ||= more !== undefined && listExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
   }
   return { issuer: distinguishedName(der, issuer), from, until, delta: extensions.some(({ id }) => id === DELTA_INDICATOR), unknown, revoked };
 }
 
 /** RFC 5280 §4.1. @param list null: there are none */
-function readExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean }[] {
+function listExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean }[] {
   return (list === null ? null : childrenOf(der, list))?.map((extension) => {
     const [id, critical] = childrenOf(der, extension) ?? [];
     return { id: id === undefined ? '' : numberOf(der, id), critical: critical?.tag === BOOLEAN };
