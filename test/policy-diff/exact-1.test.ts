@@ -2,7 +2,7 @@
  * The comparison is exact: over random pairs of policies every witness is
  * decided differently, in the way that its class says, and every random request
  * that is decided differently is in exactly one class, every other in none.
- * A quarter of the pairs: the others are beside this file, and npm run diff:prove tries a million.
+ * Half of the pairs: the others are in exact-2.test.ts, and npm run diff:prove tries a million.
  */
 import t from 'tap';
 import { proveExact } from '../support/exact-diff.ts';
