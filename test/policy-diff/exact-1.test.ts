@@ -8,7 +8,7 @@ import t from 'tap';
 import { proveExact } from '../support/exact-diff.ts';
 
 const SEED = Number(process.env['ECO_DIFF_SEED'] ?? 0);
-const PAIRS = Number(process.env['ECO_DIFF_PAIRS'] ?? 3000);
+const PAIRS = Number(process.env['ECO_DIFF_PAIRS'] ?? 1500);
 
 t.test(`${PAIRS} pairs of policies`, async (t) => {
   proveExact(t, SEED, PAIRS);
