@@ -2,7 +2,7 @@
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
-import { authorityNameOf, idOf, listsSignedWith, readRevocationLists } from '../identity/revocation.ts';
+import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '../identity/revocation.ts';
 import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
@@ -74,10 +74,9 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   for (const authority of authorities) {
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
     const own = lists.flatMap((list, index) => (list?.issuer === authorityNameOf(authority) ? index : []));
-    const signed = listsSignedWith(crl, authority.publicKey);
     if (own.length === 0) {
       complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
-    } else if (!own.some((index) => signed[index])) {
+    } else if (!own.some((index) => isListSignedWith(crl, index, authority.publicKey))) {
       complain(path, `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`, 'Fetch the current list, or put the current certificate of the authority into clientCaFile.');
     } else if (!names.has(idOf(authority)?.issuer ?? null)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.

@@ -52,8 +52,7 @@ const EXPLICIT_0 = 0xa0;
 const DELTA_INDICATOR = '551d1b';
 const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, '551d1c', '551d23']);
 const CERTIFICATE_ISSUER: ReadonlySet<string> = new Set(['551d1d']);
-/** For RSA; other keys ignore them. */
-const PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
+const RSA_PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
 const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
 
 /** Every list in a PEM text, in order; null for one that cannot be parsed. */
@@ -61,23 +60,23 @@ export function readRevocationLists(pem: string): (RevocationList | null)[] {
   return listsIn(pem).map(readList);
 }
 
-/** Which lists of a PEM text, in order, have been signed with this key. The algorithm is not read: one with which the signature is valid is enough. */
-export function listsSignedWith(pem: string, key: KeyObject): boolean[] {
-  return listsIn(pem).map((der) => {
-    const [signed, , signature] = partsOf(der);
-    if (signed === undefined || signature?.tag !== BIT_STRING) return false;
-    const content = der.subarray(signed.at, signed.to);
-    // Its first byte counts bits that are not used.
-    const bytes = der.subarray(signature.from + 1, signature.to);
-    return [null, ...getHashes()].some((hash) => PADDINGS.some((padding) => {
-      try {
-        return verify(hash, content, { key, padding }, bytes);
-      } catch {
-        // Not a combination for such a key.
-        return false;
-      }
-    }));
-  });
+/** Whether the list with this index in a PEM text has been signed with this key. The algorithm is not read: one with which the signature is valid is enough. */
+export function isListSignedWith(pem: string, index: number, key: KeyObject): boolean {
+  const der = listsIn(pem)[index] ?? Buffer.alloc(0);
+  const [signed, , signature] = partsOf(der);
+  if (signed === undefined || signature?.tag !== BIT_STRING) return false;
+  const content = der.subarray(signed.at, signed.to);
+  // Its first byte counts bits that are not used.
+  const bytes = der.subarray(signature.from + 1, signature.to);
+  const paddings = key.asymmetricKeyType === 'rsa' ? RSA_PADDINGS : [undefined];
+  return [null, ...getHashes()].some((hash) => paddings.some((padding) => {
+    try {
+      return verify(hash, content, { key, padding }, bytes);
+    } catch {
+      // Not a combination for such a key.
+      return false;
+    }
+  }));
 }
 
 function listsIn(pem: string): Buffer[] {
