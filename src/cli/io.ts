@@ -100,7 +100,7 @@ class FileStream extends Writable {
 }
 
 /**
- * Writes a file as a whole: whoever reads it sees the old text or the new one,
+ * Writes a file as a whole: other programs read the old text or the new one,
  * also where the disk is full or the process is killed. Keeps owner and mode of
  * the old file; a symlink stays, and the file that it leads to is written.
  * What is no file, such as a pipe or /dev/stdout, is written to.

@@ -150,7 +150,7 @@ interface ProxiedSocketOptions {
   readonly onHeader: (header: ProxyHeader) => void;
   /** There will be no header: the caller answers and closes the socket. */
   readonly onFault: (fault: Fault) => void;
-  /** There will be no header, and nobody to answer. */
+  /** The client has reset the connection: no header follows, and no answer can be sent. */
   readonly onReset: () => void;
 }
 

@@ -162,7 +162,7 @@ t.test('while expired answers are in use, a warning names them, and says until w
   t.ok(Math.abs(Date.parse(/until (\S+)/.exec(warning)?.[1] ?? '') - Date.now() - 600_000) <= 60_000, 'ten minutes from now');
   for (const host of hosts) await resolver.resolve(host);
   t.match(names.warnings(time), [/ of e\.test, d\.test, c\.test and 2 others are used, /]);
-  t.same(names.warnings(time + 30_000), [], 'nobody asks any more');
+  t.same(names.warnings(time + 30_000), [], 'they have not been asked for since');
   works = true;
   time += 30_000;
   for (const host of hosts) await resolver.resolve(host);

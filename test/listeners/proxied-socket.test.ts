@@ -142,7 +142,7 @@ t.test('silence, and an end or a reset before the first byte, close the socket a
   t.equal(await reset.outcome, 'closed', 'a reset');
 });
 
-t.test('a reset in the middle is told, and not answered', async (t) => {
+t.test('a reset in the middle is reported, and gets no answer', async (t) => {
   const { client, outcome, deliver } = await meet(t);
   await deliver(HEADERS.v1.subarray(0, 10));
   client.socket.resetAndDestroy();

@@ -115,7 +115,7 @@ t.test('what is denied, why, and what would permit it', async (t) => {
   }
 });
 
-t.test('the proxy itself, asked for through the proxy: nobody is told to add it as a destination', async (t) => {
+t.test('the proxy itself, requested through the proxy: the remedy does not add it as a destination', async (t) => {
   const gateway = { prefix: '/eco', scheme: 'https', host: ECO, port: 443, basePath: '', rewrite: [], encodedSlashes: 'refuse' } as const;
   const gated = compilePolicy({ ...config, destinations: [makeDestination('eco-sit', [ECO], { gateway }), ...config.destinations.slice(1)] });
   const remedyOf = (more: Partial<Ask>): string => {
