@@ -89,7 +89,7 @@ export const FAULTS = {
   'hop-credentials': kind(502, 'proxy_configuration_error', 'proxy', 'A parent proxy does not accept our credentials'),
   'hop-refused': kind(502, 'connection_refused', 'upstream', 'A parent proxy does not permit the upstream'),
   'hop-upstream-failed': kind(502, 'destination_unavailable', 'upstream', 'A parent proxy cannot reach the upstream'),
-  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time', 'Ask the partner; if it may take so long, raise timeouts.responseHeaders or timeouts.body.'),
+  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time', 'Ask the partner; if it may take so long, raise timeouts.responseHeaders, timeouts.body or, for tunnels, timeouts.tunnelIdle.'),
   'upstream-cut': kind(502, 'http_response_incomplete', 'upstream', 'The upstream cut the response off', ASK_PARTNER),
   'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1', ASK_PARTNER),
   'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long', 'Send keep-alives inside the tunnel, or raise timeouts.tunnelIdle.'),

@@ -36,6 +36,7 @@ function openDoor(changes: Partial<PolicyConfig>, addresses: readonly string[], 
   const telemetry = {
     ended: silent,
     tunnelOpened: silent,
+    tunnelAnswered: silent,
     upstreamConnected: silent,
     upstreamReached: silent,
     upstreamFailed: silent,

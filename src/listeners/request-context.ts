@@ -447,10 +447,14 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     return refusalText(fault, this.record.requestId, this.#environment.name);
   }
 
+  onTunnelAnswer(): void {
+    this.#environment.telemetry.tunnelAnswered(this.record);
+  }
+
   onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
     const { bytesSent, bytesReceived } = this.record;
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
-    if (fault !== null && closedBy === 'upstream' && bytesSent > 0 && bytesReceived === 0) this.#noteUpstream(fault);
+    if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && bytesSent > 0 && bytesReceived === 0) this.#noteUpstream(fault);
     // A client that ends its direction may only have sent something, but TLS is nothing without an answer.
     const gaveUp = fault === null && this.tellsItsEnd && bytesReceived === 0;
     this.#end(gaveUp ? new Fault('client-closed', 'the client closed its connection before the upstream had answered its ClientHello') : fault, closedBy);

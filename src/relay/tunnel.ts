@@ -20,6 +20,8 @@ import { keepAlive } from './reuse.ts';
 export interface TunnelOwner {
   /** The bytes to send inside the tunnel before it is closed for `fault`. */
   lastWords(fault: Fault): string;
+  /** The upstream has sent its first bytes. */
+  onTunnelAnswer(): void;
   /** Both sides are closed. `fault` is null when both ended in order. */
   onTunnelEnd(tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void;
   /** Our code threw; both sockets are being closed, and no other call follows. */
@@ -141,6 +143,7 @@ export class Tunnel {
 
   #fromUpstream(chunk: Buffer): void {
     if (this.#opening !== null) this.#hear(this.#opening, chunk);
+    if (this.record.bytesReceived === 0) this.#owner.onTunnelAnswer();
     this.record.bytesReceived += chunk.length;
     // If the system has accepted everything at once, there is nothing to wait for, whatever the amount.
     if (!this.client.write(chunk) && this.client.writableLength > 0) this.upstream.pause();
@@ -230,7 +233,9 @@ export class Tunnel {
 
   /** No bytes for the idle time. */
   onIdle(): void {
-    this.end(new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
+    // One that an upgrade began has been answered.
+    const silent = this.record.bytesSent > 0 && this.record.bytesReceived === 0 && this.record.upstreamStatus === 0;
+    this.end(silent ? new Fault('upstream-silent', 'the upstream sent nothing for the idle time of tunnels after what the client sent') : new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
   }
 
   /** Its end has begun, from either side or the proxy. */

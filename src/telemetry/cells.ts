@@ -214,6 +214,7 @@ export class Cells {
       form.open.delete(record);
       form.tunnelTimes.observe(record.durationMs / 1000);
       if (isShortTunnel(record)) increment(this.shortTunnels, client);
+      if (code === 'ok' && record.bytesReceived === 0) destination.health.noteTunnel(Date.now());
       return;
     }
     if (outcome !== 'denied') {

@@ -2,7 +2,7 @@
 import type { FaultCode } from '../errors.ts';
 import { bound } from './safe-text.ts';
 
-/** `ok`: answered below 500, or a tunnel was opened. `error`: answered with 5xx. `failed`: not answered. */
+/** `ok`: answered below 500, or a tunnel in which the upstream sent something or which ended in order. `error`: answered with 5xx. `failed`: not answered. */
 export const LAST_OUTCOMES = ['ok', 'error', 'failed'] as const;
 /** The result of a request: `error` is an answer with 5xx. */
 export type LastOutcome = (typeof LAST_OUTCOMES)[number];
@@ -43,7 +43,7 @@ export class DestinationHealth {
     this.#note(status >= 500 ? 'error' : 'ok', now);
   }
 
-  /** A tunnel was opened. */
+  /** The upstream has sent the first bytes of a tunnel, or a tunnel has ended in order without any. A tunnel that is only open tells nothing: whatever listens there may be broken. */
   noteTunnel(now: number): void {
     this.#note('ok', now);
   }

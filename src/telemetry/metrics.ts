@@ -1,6 +1,6 @@
 /** Counts the events of the data path, in plain numbers that are read at each scrape. docs/metrics.md lists every metric. */
 import type { FaultCode } from '../errors.ts';
-import { asksForTunnel, type Outcome } from './access-record.ts';
+import type { Outcome } from './access-record.ts';
 import { Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
 import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
@@ -97,10 +97,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ended: cells.countEnd.bind(cells),
     tunnelOpened: (record) => {
       cells.countTunnel(record);
-      const destination = cells.destination(record.destination);
-      if (asksForTunnel(record)) destination.health.noteTunnel(Date.now());
       // A 101, whose end may be hours away.
-      else if (record.upstreamStatus !== 0) destination.health.noteAnswer(record.upstreamStatus, Date.now());
+      if (record.upstreamStatus !== 0) cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
+    },
+    tunnelAnswered: ({ destination }) => {
+      cells.destination(destination).health.noteTunnel(Date.now());
     },
     upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
       const upstream = cells.destination(destination);

@@ -33,6 +33,8 @@ export interface Telemetry {
    * bytes are counted as they move, not only hours later.
    */
   tunnelOpened(record: AccessRecord): void;
+  /** The upstream has sent its first bytes in a tunnel. */
+  tunnelAnswered(record: AccessRecord): void;
   /** A connection to an upstream is up; its phases in ms, -1: did not happen. */
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
   /** The address of the peer, `-` where only a parent knows it; `certificateEnds` in ms since the epoch, 0: without TLS of our own. */

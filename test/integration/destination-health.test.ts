@@ -1,8 +1,9 @@
 /** How a destination is, as a state, wherever somebody looks; and what the access log says of it. */
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
+import { listen } from '../support/listen.ts';
 
 async function look(lab: Lab): Promise<{ last: unknown; view: Record<string, unknown>; warnings: readonly string[]; page: string; samples: ReadonlyMap<string, number> }> {
   const { destinations } = (await (await fetch(`${lab.adminUrl}/destinations`)).json()) as { destinations: Record<string, unknown>[] };
@@ -74,7 +75,7 @@ t.test('who holds tunnels, and from which local port', async (t) => {
   t.equal((await lab.scrape()).samples.get('eco_egress_client_tunnels{client="pods"}'), 1);
   t.match(await (await fetch(lab.adminUrl)).text(), '1 tunnel open: pods 1. The oldest:');
   t.match(await lab.status(), { tunnels: { open: 1, byClient: [{ client: 'pods', tunnels: 1 }], oldest: [{ client: 'pods', host: ECO }] } });
-  t.match(await look(lab), { last: 'ok' });
+  t.match(await look(lab), { last: null }, 'that something listens there is no answer');
   client.destroy();
   t.match(await lab.logged(({ form }) => form === 'connect'), { localAddress: '127.0.0.1', localPort: remotePort });
   t.match(await (await fetch(`${lab.adminUrl}/tunnels`)).json(), { open: 0, oldest: { length: 0 } });
@@ -118,4 +119,71 @@ t.test('a destination that gates readiness: three failures in a row, for a minut
   passed -= 61_000;
   await lab.reload((draft) => void (draft.destinations.eco['gateReadiness'] = false));
   t.equal((await ready()).status, 200, 'a reload takes it away');
+});
+
+t.test('tunnels to a partner that accepts connections: only what it sends, or an orderly end, is ok', async (t) => {
+  let act: (socket: Socket) => void = () => {};
+  const partner = createServer((socket) => {
+    socket.on('error', () => {});
+    act(socket);
+  });
+  const port = await listen(t, partner);
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.destinations.eco['gateReadiness'] = true;
+      (draft.destinations.eco['ports'] as number[]).push(port);
+      draft.timeouts['tunnelIdle'] = '1s';
+    },
+  });
+  const open = async (): Promise<Socket> => {
+    const client = connect(lab.port, '127.0.0.1');
+    client.on('error', () => {});
+    t.teardown(() => client.destroy());
+    client.write(`CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await once(client, 'data');
+    return client;
+  };
+  const health = async (): Promise<unknown[]> => {
+    const { view } = await look(lab);
+    return [view['last'], view['inRow'], (await fetch(`${lab.adminUrl}/readyz`)).status];
+  };
+  const tunnels = async (count: number): Promise<void> => {
+    await lab.logged(() => lab.log.filter(({ form }) => form === 'connect').length === count);
+  };
+
+  let ended = 0;
+  for (const [breaks, ready] of [['resetAndDestroy', 200], ['destroy', 200], ['silent', 503]] as const) {
+    act = (socket) => socket.once('data', () => {
+      if (breaks !== 'silent') socket[breaks]();
+    });
+    (await open()).write('a question');
+    ended += 1;
+    await tunnels(ended);
+    t.strictSame(await health(), ['failed', ended, ready], breaks);
+  }
+  const silent = lab.log.findLast(({ form }) => form === 'connect');
+  t.match(silent, { code: 'upstream-silent', closedBy: 'proxy', bytesSent: 10, bytesReceived: 0 });
+  t.equal((await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="upstream-silent"}'), 1);
+
+  // The dial succeeds, and nobody has asked yet.
+  const asking = await open();
+  t.strictSame(await health(), ['failed', 3, 503]);
+  act = () => {};
+  const speaking = connect(lab.port, '127.0.0.1');
+  t.teardown(() => speaking.destroy());
+  act = (socket) => socket.write('220 ready');
+  speaking.write(`CONNECT ${ECO}:${port} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  for (let seen = ''; !seen.includes('220 ready');) seen += String((await once(speaking, 'data'))[0]);
+  t.strictSame(await health(), ['ok', 1, 200], 'while it is open');
+  speaking.destroy();
+  asking.destroy();
+
+  act = (socket) => socket.once('data', () => socket.resetAndDestroy());
+  (await open()).write('a question');
+  await tunnels(ended + 3);
+  t.match(await health(), ['failed', 1]);
+  act = (socket) => socket.resume();
+  (await open()).end('a line of a log');
+  await tunnels(ended + 4);
+  t.match(await health(), ['ok', 1], 'a partner that only takes');
 });

@@ -55,6 +55,7 @@ export async function setUpTunnel(t: Test): Promise<Bench> {
         record,
         {
           lastWords: (fault) => `last words: ${fault.code}`,
+          onTunnelAnswer: () => {},
           onTunnelEnd: (_tunnel, fault, closedBy) => {
             ending.resolve({ fault, closedBy });
           },
