@@ -12,11 +12,11 @@ repository=$PWD
 # 11.6.2 deletes node_modules/.bin/node, which --ignore-scripts does not bring back.
 quick=(
   '8.19.4  18'
-  '9.2.0   18'
   '10.8.2  system'
-  '10.8.2  22      --ignore-scripts'
 )
 more=(
+  '9.2.0   18'
+  '10.8.2  22      --ignore-scripts'
   '8.19.4  18      --ignore-scripts'
   '8.19.4  system'
   '9.9.4   system'
