@@ -197,7 +197,9 @@ class RunningService implements Service {
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
     this.#telemetry.watchCircuits(() => this.#circuits.counts());
     this.#history = new DialHistory(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
+    const names = new KnownNames();
+    this.#telemetry.watchNames(() => names.stale().length);
+    this.#dialParts = { lookup: deps.lookup ?? null, names, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });

@@ -89,17 +89,19 @@ export class KnownNames {
     return this.#entries;
   }
 
-  /** A sentence while expired answers are in use because the resolver fails: without them, every request would. @param now as for the resolvers */
+  /** The names whose expired answers are in use because the resolver fails, each with the time until which it may be: without them, every request would fail. @param now as for the resolvers */
+  stale(now = performance.now()): (readonly [host: string, until: number])[] {
+    return [...this.#entries.entries()].flatMap(([host, entry]) => ('addresses' in entry && now >= entry.expiresAt && now < entry.holdUntil ? [[host, entry.staleUntil] as const] : []));
+  }
+
+  /** A sentence while there are such names. @param now as for the resolvers */
   warnings(now = performance.now()): string[] {
-    const hosts: string[] = [];
-    let end = Infinity;
-    for (const [host, entry] of this.#entries.entries()) {
-      if (!('addresses' in entry) || now < entry.expiresAt || now >= entry.holdUntil) continue;
-      hosts.push(host);
-      end = Math.min(end, entry.staleUntil);
-    }
-    const others = hosts.length > MOST_WARNED ? ` and ${hosts.length - MOST_WARNED} others` : '';
-    return hosts.length === 0 ? [] : [`The resolver fails: the last known addresses of ${hosts.slice(0, MOST_WARNED).join(', ')}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
+    const stale = this.stale(now);
+    if (stale.length === 0) return [];
+    const hosts = stale.slice(0, MOST_WARNED).map(([host]) => host).join(', ');
+    const others = stale.length > MOST_WARNED ? ` and ${stale.length - MOST_WARNED} others` : '';
+    const end = Math.min(...stale.map(([, until]) => until));
+    return [`The resolver fails: the last known addresses of ${hosts}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
   }
 }
 

@@ -76,7 +76,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
+  const { exposition, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchNames, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
   const admitted = attempts.contain('traces', traces.admitted.bind(traces));
@@ -120,6 +120,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     watchPorts,
     watchRates,
     watchCircuits,
+    watchNames,
     watchDrain,
     watchOverload,
     adoptLog: (changed) => {

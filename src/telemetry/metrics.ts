@@ -44,6 +44,8 @@ export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMe
   readonly watchRates: (facts: () => readonly RateFacts[]) => void;
   /** `circuits` is called at every scrape from now on. */
   readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
+  /** Likewise, for the number of names whose expired addresses are in use. */
+  readonly watchNames: (stale: () => number) => void;
   /** Likewise, for requests in progress. */
   readonly watchRequests: (underWay: () => RequestsUnderWay) => void;
   /** Of the last 15 minutes, by the clock of `performance`. */
@@ -70,6 +72,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerRates(exposition, () => readRates());
   let readCircuits = (): DestinationCircuits => new Map();
   registerCircuits(exposition, cells, () => readCircuits());
+  let countStale = (): number => 0;
+  gauge(exposition, 'dns_stale_names', 'Names whose expired addresses are used because the resolver fails.', [], (set) => {
+    set({}, countStale());
+  });
   let readUnderWay = (): RequestsUnderWay => NOTHING_UNDER_WAY;
   registerUnderWay(exposition, cells, () => readUnderWay());
   const history = new History(cells, performance.now());
@@ -85,6 +91,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     watchPorts: (natPorts) => { readPorts = natPorts; },
     watchRates: (facts) => { readRates = facts; },
     watchCircuits: (circuits) => { readCircuits = circuits; },
+    watchNames: (stale) => { countStale = stale; },
     watchRequests: (underWay) => { readUnderWay = underWay; },
     history,
     traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),

@@ -1,6 +1,7 @@
 /** How a destination is, as a state, wherever somebody looks; and what the access log says of it. */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { listen } from '../support/listen.ts';
@@ -186,4 +187,24 @@ t.test('tunnels to a partner that accepts connections: only what it sends, or an
   (await open()).end('a line of a log');
   await tunnels(ended + 4);
   t.match(await health(), ['ok', 1], 'a partner that only takes');
+});
+
+t.test('the resolver fails, and expired addresses are in use: a gauge counts their names, while nobody else notices', async (t) => {
+  let works = true;
+  const lab = await startLab(t, { lookup: async () => (works ? { addresses: ['127.0.0.1'], ttl: 1_000 } : Promise.reject(Object.assign(new Error('10.0.0.10:53 ESERVFAIL'), { code: 'ESERVFAIL' }))) });
+  const stale = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_dns_stale_names');
+  const open = async (): Promise<void> => {
+    const client = connect(lab.port, '127.0.0.1');
+    client.write(`CONNECT ${ECO}:${lab.upstream.httpPort} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    t.match(String((await once(client, 'data'))[0]), /^HTTP\/1\.1 200 /);
+    client.destroy();
+  };
+  await open();
+  t.equal(await stale(), 0);
+  works = false;
+  await delay(1_100);
+  t.equal(await stale(), 0, 'expired, but not in use');
+  await open();
+  t.equal(await stale(), 1);
+  t.match((await look(lab)).warnings, [/^The resolver fails: the last known addresses of eco-sit\.telus\.internal are used, until /]);
 });
