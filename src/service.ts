@@ -182,7 +182,6 @@ class RunningService implements Service {
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
-    this.#telemetry.watchOverload(this.#overload);
     // A reload does not change the state of the NAT or of the parents.
     this.#ports = createPortBudget({
       nat: config.nat,
@@ -190,16 +189,11 @@ class RunningService implements Service {
         this.#telemetry.notice(level, message, fields);
       },
     });
-    this.#telemetry.watchPorts(() => this.#ports.inUse());
-    this.#telemetry.watchRequests(() => ({ exchanges: this.#egress.count('exchanges'), waiting: this.#egress.queued() }));
     this.#self = createSelfCheck([...config.listeners.http, ...config.listeners.tls, config.listeners.admin]);
     const { isSelf, isOurs } = this.#self;
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
-    this.#telemetry.watchCircuits(() => this.#circuits.counts());
     this.#history = new DialHistory(clock);
-    const names = new KnownNames();
-    this.#telemetry.watchNames(() => names.stale().length);
-    this.#dialParts = { lookup: deps.lookup ?? null, names, ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
+    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
@@ -213,7 +207,6 @@ class RunningService implements Service {
       descriptors: this.#descriptors,
       ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),
     });
-    this.#telemetry.watchRates(() => this.#egress.rateUsage());
     this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
     this.#selfTest = new SelfTest({ config, egress: this.#egress, telemetry: this.#telemetry, tight: () => this.#descriptors.tight, now: clock });
     this.#environment = {
@@ -240,7 +233,15 @@ class RunningService implements Service {
       wallClock: clock,
       ...(deps.drainClock === undefined ? {} : { clock: deps.drainClock }),
     });
-    this.#telemetry.watchDrain(this.#drain);
+    this.#telemetry.watch({
+      natPorts: () => this.#ports.inUse(),
+      rates: () => this.#egress.rateUsage(),
+      circuits: () => this.#circuits.counts(),
+      staleNames: () => this.#dialParts.names.stale().length,
+      underWay: () => ({ exchanges: this.#egress.count('exchanges'), waiting: this.#egress.queued() }),
+      drain: this.#drain,
+      overload: this.#overload,
+    });
     this.#connections = new ConnectionCount(config.limits, this.#telemetry, this.#descriptors);
     this.#reloads = new Reloads(this.#telemetry, (wanted) => this.#adopt(wanted));
     this.#policyChanges = new PolicyChanges(this.#telemetry);

@@ -1,10 +1,10 @@
-/** The metrics besides the counters of requests: the configuration in force, NAT ports, the process, the source address. */
+/** The metrics besides the counters of requests: the configuration in force, NAT ports and other parts, the process, the source address. */
 import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
 import { countOpen, DESCRIPTOR_REFUSALS } from '../descriptors.ts';
 import { ADMIN_REFUSALS, type Cells, type PolicyFacts } from './cells.ts';
-import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, valueText } from './exposition.ts';
+import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, type Sample, single, valueText } from './exposition.ts';
 import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
 import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
 import type { TracingFacts } from './traces.ts';
@@ -44,7 +44,7 @@ function readExpiries({ destinations, hops, sourceIp, tlsServer, tracing }: Desc
   return expiries;
 }
 
-// NAT ports and their use: the counts of the port budget, and the clients that open a port per request.
+// What other parts know, read at each scrape.
 
 /** NAT ports of a destination: those of its address with the most in use. */
 interface NatPortUsage {
@@ -60,38 +60,6 @@ export interface NatPorts {
   readonly destinations: ReadonlyMap<string, NatPortUsage>;
 }
 
-/** Where ports are not counted. */
-export const NO_NAT_PORTS: NatPorts = { limit: null, destinations: new Map() };
-
-/** @param natPorts called at every scrape */
-export function registerPorts(exposition: Exposition, cells: Cells, natPorts: () => NatPorts): void {
-  gauge(exposition, 'nat_ports_limit', 'NAT ports for connections to one address and port.', [], (set) => {
-    const { limit } = natPorts();
-    if (limit !== null) set({}, limit);
-  });
-  const each = (metric: keyof NatPortUsage, set: (labels: { destination: string }, value: number) => void): void => {
-    const { destinations } = natPorts();
-    for (const destination of cells.destinations.keys()) {
-      const usage = destinations.get(destination);
-      if (usage !== undefined || destination !== '-') set({ destination }, usage?.[metric] ?? 0);
-    }
-  };
-  gauge(exposition, 'nat_ports_used', 'NAT ports in use, including those the NAT still holds; of a destination, those of its most used address.', ['destination'], (set) => {
-    each('used', set);
-  });
-  gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], (set) => {
-    each('highWater', set);
-  });
-  counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], (set) => {
-    each('refused', set);
-  });
-  counter(exposition, 'port_per_request_total', 'Tunnels that ended within 30 seconds; each took a NAT port.', ['client'], (set) => {
-    for (const [client, count] of cells.shortTunnels) set({ client }, count);
-  });
-}
-
-// Rates of rules: how many addresses their buckets hold.
-
 /** Of a rule that has rates, as metrics show it. */
 export interface RateFacts {
   readonly rule: string;
@@ -101,50 +69,58 @@ export interface RateFacts {
   readonly shared: number;
 }
 
-/** @param facts called at every scrape */
-export function registerRates(exposition: Exposition, facts: () => readonly RateFacts[]): void {
-  gauge(exposition, 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', ['rule'], (set) => {
-    for (const { rule, addresses } of facts()) set({ rule }, addresses);
-  });
-  counter(exposition, 'rate_shared_total', 'Requests and bytes taken from the bucket that addresses share while no other is free, by rule.', ['rule'], (set) => {
-    for (const { rule, shared } of facts()) set({ rule }, shared);
-  });
-}
-
 /** By name of the destination: how many of its addresses have an open circuit, and how many of its hosts and ports have no other. */
-export type DestinationCircuits = ReadonlyMap<string, { readonly open: number; readonly refusing: number }>;
-
-/** @param circuits called at every scrape */
-export function registerCircuits(exposition: Exposition, cells: Cells, circuits: () => DestinationCircuits): void {
-  const each = (read: (counts: { open: number; refusing: number }) => number, set: (labels: { destination: string }, value: number) => void): void => {
-    const known = circuits();
-    for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, read(known.get(destination) ?? { open: 0, refusing: 0 }));
-  };
-  gauge(exposition, 'circuit_state', 'Circuits of a destination: 0 all closed, 1 open for some addresses, 2 open for all addresses of a host and port, whose requests are refused.', ['destination'], (set) => {
-    each(({ open, refusing }) => (refusing > 0 ? 2 : open > 0 ? 1 : 0), set);
-  });
-  gauge(exposition, 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', ['destination'], (set) => {
-    each(({ open }) => open, set);
-  });
-}
+type DestinationCircuits = ReadonlyMap<string, { readonly open: number; readonly refusing: number }>;
 
 /** Resources that requests hold now, besides tunnels. */
-export interface RequestsUnderWay {
+interface RequestsUnderWay {
   readonly exchanges: number;
   /** Exchanges that wait for a pooled connection, by destination. */
   readonly waiting: ReadonlyMap<string, number>;
 }
 
-/** Where that is not known. */
-export const NOTHING_UNDER_WAY: RequestsUnderWay = { exchanges: 0, waiting: new Map() };
+const DRAIN_ENDS = ['quiet', 'busy', 'cut'] as const;
+const OVERLOAD_CAUSES = ['loop', 'memory'] as const;
 
-/** @param underWay called at every scrape */
-export function registerUnderWay(exposition: Exposition, cells: Cells, underWay: () => RequestsUnderWay): void {
-  gauge(exposition, 'exchanges_active', 'Exchanges under way now.', [], (set) => {
-    set({}, underWay().exchanges);
+/** The parts whose state is read at each scrape. */
+export interface WatchedParts {
+  readonly natPorts: () => NatPorts;
+  readonly rates: () => readonly RateFacts[];
+  readonly circuits: () => DestinationCircuits;
+  /** The number of names whose expired addresses are in use. */
+  readonly staleNames: () => number;
+  readonly underWay: () => RequestsUnderWay;
+  /** With the tunnels that it has ended. */
+  readonly drain: { readonly state: 'running' | 'delay' | 'draining' | 'ended'; readonly counts: Readonly<Record<(typeof DRAIN_ENDS)[number], number>> };
+  /** Why new requests are refused; null: they are not. */
+  readonly overload: { readonly cause: (typeof OVERLOAD_CAUSES)[number] | null };
+}
+
+/** Before a part is watched. */
+export const NOTHING_WATCHED: WatchedParts = {
+  natPorts: () => ({ limit: null, destinations: new Map() }),
+  rates: () => [],
+  circuits: () => new Map(),
+  staleNames: () => 0,
+  underWay: () => ({ exchanges: 0, waiting: new Map() }),
+  drain: { state: 'running', counts: { quiet: 0, busy: 0, cut: 0 } },
+  overload: { cause: null },
+};
+
+/** Registers the metrics of NAT ports, of the rates of rules, of circuits and of requests in progress. */
+export function registerParts(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
+  registerPorts(exposition, cells, parts);
+  gauge(exposition, 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', ['rule'], (set) => {
+    for (const { rule, addresses } of parts.rates()) set({ rule }, addresses);
   });
+  counter(exposition, 'rate_shared_total', 'Requests and bytes taken from the bucket that addresses share while no other is free, by rule.', ['rule'], (set) => {
+    for (const { rule, shared } of parts.rates()) set({ rule }, shared);
+  });
+  registerCircuits(exposition, cells, parts);
+  single(exposition, 'gauge', 'dns_stale_names', 'Names whose expired addresses are used because the resolver fails.', () => parts.staleNames());
+  single(exposition, 'gauge', 'exchanges_active', 'Exchanges under way now.', () => parts.underWay().exchanges);
   gauge(exposition, 'upstream_waiting', 'Exchanges that wait for a pooled connection.', ['destination'], (set) => {
-    const { waiting } = underWay();
+    const { waiting } = parts.underWay();
     for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, waiting.get(destination) ?? 0);
   });
   gauge(exposition, 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', ['destination'], (set) => {
@@ -155,20 +131,52 @@ export function registerUnderWay(exposition: Exposition, cells: Cells, underWay:
   });
 }
 
+function registerPorts(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
+  single(exposition, 'gauge', 'nat_ports_limit', 'NAT ports for connections to one address and port.', () => parts.natPorts().limit);
+  const each = (metric: keyof NatPortUsage): Sample[] => {
+    const { destinations } = parts.natPorts();
+    const shown = [...cells.destinations.keys()].filter((destination) => destination !== '-' || destinations.has(destination));
+    return shown.map((destination) => [{ destination }, destinations.get(destination)?.[metric] ?? 0]);
+  };
+  gauge(exposition, 'nat_ports_used', 'NAT ports in use, including those the NAT still holds; of a destination, those of its most used address.', ['destination'], () => each('used'));
+  gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], () => each('highWater'));
+  counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], () => each('refused'));
+  counter(exposition, 'port_per_request_total', 'Tunnels that ended within 30 seconds; each took a NAT port.', ['client'], (set) => {
+    for (const [client, count] of cells.shortTunnels) set({ client }, count);
+  });
+}
+
+function registerCircuits(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
+  const each = (read: (counts: { open: number; refusing: number }) => number): Sample[] => {
+    const known = parts.circuits();
+    const shown = [...cells.destinations.keys()].filter((destination) => destination !== '-');
+    return shown.map((destination) => [{ destination }, read(known.get(destination) ?? { open: 0, refusing: 0 })]);
+  };
+  gauge(exposition, 'circuit_state', 'Circuits of a destination: 0 all closed, 1 open for some addresses, 2 open for all addresses of a host and port, whose requests are refused.', ['destination'], () => each(({ open, refusing }) => (refusing > 0 ? 2 : open > 0 ? 1 : 0)));
+  gauge(exposition, 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', ['destination'], () => each(({ open }) => open));
+}
+
+/** Registers the metrics of states in which new requests are refused. */
+export function registerStates(exposition: Exposition, parts: WatchedParts): void {
+  single(exposition, 'gauge', 'draining', 'Whether the proxy is shutting down: 1 from the signal on, 0 before.', () => (parts.drain.state === 'running' ? 0 : 1));
+  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['result'], (set) => {
+    for (const result of DRAIN_ENDS) set({ result }, parts.drain.counts[result]);
+  });
+  gauge(exposition, 'overloaded', 'Whether new requests are refused because the event loop or the memory has reached its limit.', ['reason'], (set) => {
+    for (const reason of OVERLOAD_CAUSES) set({ reason }, parts.overload.cause === reason ? 1 : 0);
+  });
+}
+
 /** The process as clients and scrapers see it: connections, refusals, faults. */
 export function registerProcess(exposition: Exposition, cells: Cells): void {
-  gauge(exposition, 'client_connections', 'Client connections open now, all listeners together.', [], (set) => {
-    set({}, cells.clientConnections);
-  });
+  single(exposition, 'gauge', 'client_connections', 'Client connections open now, all listeners together.', () => cells.clientConnections);
   counter(exposition, 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', ['what'], (set) => {
     for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
   });
   counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port refused.', ['reason'], (set) => {
     for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
   });
-  counter(exposition, 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', [], (set) => {
-    set({}, cells.internalErrors);
-  });
+  single(exposition, 'counter', 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', () => cells.internalErrors);
 }
 
 /** What is missing in log and metrics. */
@@ -187,9 +195,7 @@ export function registerTracing(exposition: Exposition, facts: () => TracingFact
   counter(exposition, 'spans_total', 'Spans of traced requests, by what became of them.', ['result'], (set) => {
     for (const [result, count] of Object.entries(facts().spans)) set({ result }, count);
   });
-  counter(exposition, 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', [], (set) => {
-    set({}, facts().limited);
-  });
+  single(exposition, 'counter', 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', () => facts().limited);
 }
 
 /**
@@ -234,18 +240,14 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
   let seen: string | null = null;
   let lastSuccess: number | null = null;
 
-  gauge(exposition, 'source_ip_match', 'Whether the source address seen by the latest probe is expected; absent while that is not known.', [], (set) => {
-    if (match !== null) set({}, match);
-  });
+  single(exposition, 'gauge', 'source_ip_match', 'Whether the source address seen by the latest probe is expected; absent while that is not known.', () => match);
   gauge(exposition, 'source_ip_info', 'Source address seen by the latest probe; the value is always 1.', ['ip'], (set) => {
     if (seen !== null) set({ ip: seen }, 1);
   });
   counter(exposition, 'source_ip_probes_total', 'Probes of the source address, by result.', ['result'], (set) => {
     for (const [result, count] of probes) set({ result }, count);
   });
-  gauge(exposition, 'source_ip_last_success_timestamp_seconds', 'When a probe was last answered with an address, Unix time.', [], (set) => {
-    if (lastSuccess !== null) set({}, lastSuccess);
-  });
+  single(exposition, 'gauge', 'source_ip_last_success_timestamp_seconds', 'When a probe was last answered with an address, Unix time.', () => lastSuccess);
   gauge(exposition, 'whitelist_suspect', 'Whether connects to the partner time out although the resolver works and the source address is right.', ['destination'], (set) => {
     for (const [destination, suspected] of suspects) set({ destination }, suspected ? 1 : 0);
   });
@@ -274,12 +276,8 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
 /** Registers the metrics of the self-test, and returns what fills them. */
 export function createEnforcementMetrics(exposition: Exposition): Pick<Telemetry, 'enforcementTested'> {
   let latest: { readonly holds: boolean; readonly at: number } | null = null;
-  gauge(exposition, 'enforcement', 'Whether the self-test found that what must be refused is refused; absent before it has a result, in report mode, and where it is off.', [], (set) => {
-    if (latest !== null) set({}, latest.holds ? 1 : 0);
-  });
-  gauge(exposition, 'enforcement_timestamp_seconds', 'When the self-test last had a result, Unix time.', [], (set) => {
-    if (latest !== null) set({}, latest.at / 1000);
-  });
+  single(exposition, 'gauge', 'enforcement', 'Whether the self-test found that what must be refused is refused; absent before it has a result, in report mode, and where it is off.', () => (latest === null ? null : Number(latest.holds)));
+  single(exposition, 'gauge', 'enforcement_timestamp_seconds', 'When the self-test last had a result, Unix time.', () => (latest === null ? null : latest.at / 1000));
   return {
     enforcementTested: (holds, at) => {
       latest = holds === null ? null : { holds, at };

@@ -76,7 +76,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, healths, tunnels, shortTunnels, watchPorts, watchRates, watchCircuits, watchNames, watchDrain, watchOverload, watchRequests, history, traffic, connections, certificates, ...counted } = metrics;
+  const { exposition, healths, tunnels, shortTunnels, watch, history, traffic, connections, certificates, ...counted } = metrics;
   const count = attempts.contain('metrics', metrics.ended);
   const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
   const admitted = attempts.contain('traces', traces.admitted.bind(traces));
@@ -92,6 +92,15 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     sink.flush();
   };
   return {
+    exposition,
+    healths,
+    tunnels,
+    shortTunnels,
+    watch,
+    history,
+    traffic,
+    connections,
+    certificates,
     ...makeTotal(
       {
         ...counted,
@@ -113,26 +122,11 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     ),
     // Called for every request: one try block is enough.
     admitted,
-    exposition,
-    healths,
-    tunnels,
-    shortTunnels,
-    watchPorts,
-    watchRates,
-    watchCircuits,
-    watchNames,
-    watchDrain,
-    watchOverload,
     adoptLog: (changed) => {
       format = createLineFormat(changed, output.isTTY);
       logger.level = changed.level;
       writeRecord = attempts.contain('log', createAccessLog(changed, writeLine));
     },
-    watchRequests,
-    history,
-    traffic,
-    connections,
-    certificates,
     contain: attempts.contain,
     warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures), ...traces.warnings()],
     prepareTracing: (config) => traces.prepare(config),

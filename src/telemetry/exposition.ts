@@ -146,6 +146,14 @@ export function gauge(exposition: Exposition, name: string, help: string, labelN
   addValues(exposition, 'gauge', name, help, labelNames, each);
 }
 
+/** Adds a metric without labels; null: it is absent from this scrape. The name gets the prefix of all metrics. */
+export function single(exposition: Exposition, type: 'counter' | 'gauge', name: string, help: string, read: () => number | null): void {
+  addValues(exposition, type, name, help, [], (set) => {
+    const value = read();
+    if (value !== null) set({}, value);
+  });
+}
+
 /** A gauge that is always 1, with information in its labels. */
 export function constant(exposition: Exposition, name: string, help: string, labels: Labels): void {
   gauge(exposition, name, help, Object.keys(labels), (set) => {

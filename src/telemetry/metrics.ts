@@ -3,12 +3,11 @@ import type { FaultCode } from '../errors.ts';
 import type { Outcome } from './access-record.ts';
 import { Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
-import { constant, counter, Exposition, gauge, histogram, type Sample } from './exposition.ts';
-import { createDrainMetrics, createOverloadMetrics, type DrainMetrics, type OverloadMetrics } from './state-metrics.ts';
+import { constant, counter, Exposition, gauge, histogram, type Sample, single } from './exposition.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, type DestinationCircuits, processMetrics, createSourceMetrics, type NatPorts, NO_NAT_PORTS, NOTHING_UNDER_WAY, type RateFacts, registerCircuits, registerLosses, registerPorts, registerProcess, registerRates, registerTracing, registerUnderWay, type RequestsUnderWay } from './collectors.ts';
+import { createEnforcementMetrics, createSourceMetrics, NOTHING_WATCHED, processMetrics, registerLosses, registerParts, registerProcess, registerStates, registerTracing, type WatchedParts } from './collectors.ts';
 import { type Attempt, Attempts, type Part, type Telemetry } from './telemetry.ts';
 import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
@@ -31,23 +30,15 @@ export interface MetricsOptions {
 }
 
 /** The counting half of the telemetry. */
-export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'>, DrainMetrics, OverloadMetrics {
+export interface Metrics extends Omit<Telemetry, 'admitted' | 'notice'> {
   readonly exposition: Exposition;
   /** Of every configured destination. */
   readonly healths: () => HealthView[];
   readonly tunnels: (most: number) => TunnelsView;
   /** Short tunnels by client, most first. */
   readonly shortTunnels: () => (readonly [client: string, tunnels: number])[];
-  /** `natPorts` is called at every scrape from now on; none are shown before. */
-  readonly watchPorts: (natPorts: () => NatPorts) => void;
-  /** Likewise, for the rates of rules. */
-  readonly watchRates: (facts: () => readonly RateFacts[]) => void;
-  /** `circuits` is called at every scrape from now on. */
-  readonly watchCircuits: (circuits: () => DestinationCircuits) => void;
-  /** Likewise, for the number of names whose expired addresses are in use. */
-  readonly watchNames: (stale: () => number) => void;
-  /** Likewise, for requests in progress. */
-  readonly watchRequests: (underWay: () => RequestsUnderWay) => void;
+  /** These parts are read at every scrape from now on. */
+  readonly watch: (parts: Partial<WatchedParts>) => void;
   /** Of the last 15 minutes, by the clock of `performance`. */
   readonly history: History;
   /** For a configured destination; null: it is not configured. */
@@ -66,18 +57,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   cells.adopt(policy);
   registerRequests(exposition, cells);
   registerUpstreams(exposition, cells);
-  let readPorts = (): NatPorts => NO_NAT_PORTS;
-  registerPorts(exposition, cells, () => readPorts());
-  let readRates = (): readonly RateFacts[] => [];
-  registerRates(exposition, () => readRates());
-  let readCircuits = (): DestinationCircuits => new Map();
-  registerCircuits(exposition, cells, () => readCircuits());
-  let countStale = (): number => 0;
-  gauge(exposition, 'dns_stale_names', 'Names whose expired addresses are used because the resolver fails.', [], (set) => {
-    set({}, countStale());
-  });
-  let readUnderWay = (): RequestsUnderWay => NOTHING_UNDER_WAY;
-  registerUnderWay(exposition, cells, () => readUnderWay());
+  const parts = { ...NOTHING_WATCHED };
+  registerParts(exposition, cells, parts);
   const history = new History(cells, performance.now());
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
@@ -85,22 +66,18 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerPolicy(exposition, cells);
   constant(exposition, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
   exposition.addForeign(processMetrics());
+  const [source, enforcement] = [createSourceMetrics(exposition), createEnforcementMetrics(exposition)];
+  registerStates(exposition, parts);
 
   return {
     exposition,
-    watchPorts: (natPorts) => { readPorts = natPorts; },
-    watchRates: (facts) => { readRates = facts; },
-    watchCircuits: (circuits) => { readCircuits = circuits; },
-    watchNames: (stale) => { countStale = stale; },
-    watchRequests: (underWay) => { readUnderWay = underWay; },
+    watch: (more) => { Object.assign(parts, more); },
     history,
     traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),
     connections: () => cells.clientConnections,
     certificates: () => cells.certificates,
-    ...createSourceMetrics(exposition),
-    ...createEnforcementMetrics(exposition),
-    ...createDrainMetrics(exposition),
-    ...createOverloadMetrics(exposition),
+    ...source,
+    ...enforcement,
     ended: cells.countEnd.bind(cells),
     tunnelOpened: (record) => {
       cells.countTunnel(record);
@@ -179,9 +156,7 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
       }
     }
   });
-  counter(exposition, 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', [], (set) => {
-    set({}, cells.folded);
-  });
+  single(exposition, 'counter', 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', () => cells.folded);
   counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], (set) => {
     for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) set({ destination, outcome }, outcomes[outcome]);
   });
@@ -285,9 +260,7 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
     for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
   });
-  gauge(exposition, 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', [], (set) => {
-    if (typeof cells.config.listsEnd === 'number') set({}, cells.config.listsEnd / 1000);
-  });
+  single(exposition, 'gauge', 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', () => (typeof cells.config.listsEnd === 'number' ? cells.config.listsEnd / 1000 : null));
   gauge(exposition, 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], (set) => {
     for (const { rule, owner, ticket, until } of cells.ruleEnds) set({ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000);
   });

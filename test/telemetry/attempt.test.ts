@@ -21,8 +21,10 @@ function open(format: 'json' | 'text' = 'json'): { telemetry: RunningTelemetry; 
     version: '1.2.3',
     output,
   });
-  telemetry.watchPorts(() => {
-    throw new Error('no ports today');
+  telemetry.watch({
+    natPorts: () => {
+      throw new Error('no ports today');
+    },
   });
   return {
     telemetry,

@@ -28,7 +28,7 @@ t.test('a short tunnel, and its neighbours', async (t) => {
 t.test('ports, by the names of the configuration', async (t) => {
   let ports: NatPorts = { limit: null, destinations: new Map([['eco-sit', { used: 5, highWater: 7, refused: 2 }], ['made-up', { used: 1, highWater: 1, refused: 1 }]]) };
   const metrics = createMetrics({ policy: POLICY, version: '1.2.3' });
-  metrics.watchPorts(() => ports);
+  metrics.watch({ natPorts: () => ports });
   metrics.ended(makeRecord({ ...TUNNEL }));
   metrics.ended(makeRecord({ ...TUNNEL }));
   metrics.ended(makeRecord({ ...TUNNEL, client: 'made-up' }));
