@@ -7,7 +7,7 @@
  * fixed order.
  */
 import type { AddressInfo } from 'node:net';
-import type { Writable } from 'node:stream';
+import { Writable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, createAdmin } from './admin/app.ts';
@@ -125,6 +125,21 @@ const LAST_WORDS_MS = 1000;
 /** Builds all parts from a configuration. Binds nothing and dials nothing before `start`. */
 export function createService(config: Config, deps: ServiceDeps): Service {
   return new RunningService(config, deps);
+}
+
+/** A service that never starts, for what can be asked of one: nothing listens, and its data path is the one that serves. */
+export async function withIdleService<T>(config: Config, use: (service: Service) => Promise<T>, lookup?: Lookup): Promise<T> {
+  const service = createService(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
+  try {
+    return await use(service);
+  } finally {
+    await service.close();
+  }
+}
+
+/** A log that nobody reads. */
+export function discardOutput(): Writable {
+  return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
 }
 
 class RunningService implements Service {

@@ -1,6 +1,7 @@
 /** Builds what the status page shows from the current state of the proxy's parts. */
 import type { ListenAddress } from '../config/config.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { bound, escapeText } from '../telemetry/safe-text.ts';
 import type { DestinationTraffic } from '../telemetry/traffic-view.ts';
 import { judgeBand } from './status-band.ts';
@@ -148,6 +149,6 @@ const sentence = (text: string): string => bound(escapeText(text), LONGEST_SENTE
 const sentenceOrNull = (text: string | null): string | null => (text === null ? null : sentence(text));
 const rounded = (value: number): number => Number(value.toPrecision(3));
 const roundedOrNull = (value: number | null): number | null => (value === null ? null : rounded(value));
-const authority = ({ host, port }: ListenAddress): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
+const authority = ({ host, port }: ListenAddress): string => formatAuthority(host, port);
 const certificateEnd = (ends: number, now: number): { ends: string; days: number } => ({ ends: iso(ends), days: Math.floor((ends - now) / ONE_DAY) });
 const some = (names: readonly string[]): string[] => (names.length > MOST_NAMES ? [...names.slice(0, MOST_NAMES), `${names.length - MOST_NAMES} more`] : [...names]);

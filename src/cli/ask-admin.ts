@@ -7,7 +7,7 @@ import { readListenAddress } from '../config/read-address.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import { readTree } from '../config/read-tree.ts';
 import { readYaml } from '../config/read-yaml.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { formatAuthority, reachable } from '../targets/host.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
@@ -72,7 +72,7 @@ function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddres
     const { listeners } = draftOf(document === null ? {} : readTree(document, lines, io.env, () => {}).value);
     const found = (listeners.admin ?? draftOf({}).listeners.admin)?.address;
     if (found === undefined || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
-    return { ...found, host: found.host === '0.0.0.0' ? '127.0.0.1' : found.host === '::' ? '::1' : found.host };
+    return { ...found, host: reachable(found.host) };
   } catch (error) {
     return `${file} cannot be read: ${describeFileError(error)}. Name another with --config, or the admin port with --admin.`;
   }

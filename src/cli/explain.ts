@@ -1,10 +1,8 @@
 /** `eco-egress explain`: the result of a request, and why, by the code that serves requests. Dials nothing. */
-import { Writable } from 'node:stream';
-import type { Config } from '../config/config.ts';
 import { messageOf } from '../config/named-files.ts';
 import { readMoment } from '../config/read-scalar.ts';
 import { formatAnswer } from '../explain/answer.ts';
-import { createService, type Service } from '../service.ts';
+import { withIdleService } from '../service.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
@@ -30,7 +28,7 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
   if (at !== null && 'problem' in at) return misuse(io, `--at: ${at.problem} ${at.instead}`);
   const opened = openConfig(options.config, io);
   if (opened === null) return EXIT.usage;
-  return withExplainer(opened.config, async (explainer) => {
+  return withIdleService(opened.config, async ({ explainer }) => {
     const answer = await explainer.explain({
       client: options.client ?? null,
       user: options.user ?? null,
@@ -46,17 +44,6 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
     io.stdout.write(options.json === true ? `${JSON.stringify(answer, null, 2)}\n` : formatAnswer(answer));
     return answer.verdict === 'deny' ? EXIT.failed : EXIT.ok;
   });
-}
-
-/** Answers questions with a service that never starts: nothing listens, and nothing is dialled. */
-export async function withExplainer<T>(config: Config, use: (explainer: Service['explainer']) => Promise<T>): Promise<T> {
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
-  const service = createService(config, { logDestination: nowhere });
-  try {
-    return await use(service.explainer);
-  } finally {
-    await service.close();
-  }
 }
 
 /** Why a listener could not be opened, and what to do about it. */

@@ -9,7 +9,7 @@ import { ReadFiles } from '../config/read-files.ts';
 import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
-import { withExplainer } from './explain.ts';
+import { withIdleService } from '../service.ts';
 import { type CommandIo, EXIT, misuse, replaceFile, untilSignal } from './io.ts';
 
 /** Arguments of `test`, as written. */
@@ -159,7 +159,7 @@ function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests
 
 async function run(tests: PolicyTests, { config }: Loaded): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {
   const complaints: Parameters<Complain>[] = [];
-  const results = await withExplainer(config, (explainer) => runPolicyTests(tests, (request) => explainer.explain(request), (...complaint) => complaints.push(complaint)));
+  const results = await withIdleService(config, ({ explainer }) => runPolicyTests(tests, (request) => explainer.explain(request), (...complaint) => complaints.push(complaint)));
   return { results, asked: tests.locate((complain) => { for (const complaint of complaints) complain(...complaint); }) };
 }
 

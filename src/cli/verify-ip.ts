@@ -1,9 +1,8 @@
 /** `eco-egress verify-ip`: asks an echo endpoint, by the way that requests take, which source address it sees. */
-import { Writable } from 'node:stream';
 import { isIP } from 'node:net';
-import type { Config, ProbeConfig } from '../config/config.ts';
+import { type Config, NO_TLS, type ProbeConfig } from '../config/config.ts';
 import { readAddress, readProbeUrl } from '../config/read-address.ts';
-import { createService } from '../service.ts';
+import { withIdleService } from '../service.ts';
 import { formatVerification, type VerifyRequest } from '../source-ip/verify.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
@@ -29,16 +28,9 @@ export async function runVerifyIp(options: VerifyIpOptions, io: CommandIo): Prom
   if (opened === null) return EXIT.usage;
   const request = readRequest(options, opened.config);
   if (typeof request === 'string') return misuse(io, request);
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
-  // Not started: it listens nowhere, and its dialler is the one that serves.
-  const service = createService(opened.config, { logDestination: nowhere });
-  try {
-    const verification = await service.sourceProof.verify(request);
-    io.stdout.write(options.json === true ? `${JSON.stringify(verification, null, 2)}\n` : formatVerification(verification));
-    return verification.result === 'match' ? EXIT.ok : EXIT.failed;
-  } finally {
-    await service.close();
-  }
+  const verification = await withIdleService(opened.config, ({ sourceProof }) => sourceProof.verify(request));
+  io.stdout.write(options.json === true ? `${JSON.stringify(verification, null, 2)}\n` : formatVerification(verification));
+  return verification.result === 'match' ? EXIT.ok : EXIT.failed;
 }
 
 /** @returns what is wrong with the question */
@@ -61,9 +53,9 @@ function readRequest(options: VerifyIpOptions, { sourceIp }: Config): VerifyRequ
 function readUrl(url: string, configured: ProbeConfig | null): ProbeConfig | string {
   const read = readProbeUrl(url);
   if ('problem' in read) return `--url: ${read.problem} ${read.instead}`;
-  const base = configured ?? { host: '', every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: { ca: null, cert: null, key: null, serverName: null } };
+  const base = configured ?? { host: '', every: 0, timeout: TIMEOUT, field: null, via: [], addresses: null, tls: NO_TLS };
   // The name in its certificate, and the certificate that we show, are for one endpoint.
-  const tls = read.value.host === base.host ? base.tls : { ...base.tls, cert: null, key: null, serverName: null };
+  const tls = read.value.host === base.host ? base.tls : { ...NO_TLS, ca: base.tls.ca };
   // Who writes an address means it, wherever it is.
   return { ...base, ...read.value, tls, ...(isIP(read.value.host) === 0 ? {} : { addresses: [read.value.host] }) };
 }

@@ -141,6 +141,9 @@ export interface UpstreamTlsConfig {
   readonly serverName: string | null;
 }
 
+/** Where nothing is configured: the authorities that Node knows, and no certificate of ours. */
+export const NO_TLS: UpstreamTlsConfig = Object.freeze({ ca: null, cert: null, key: null, serverName: null });
+
 /** A parent proxy: CONNECT over plain TCP or TLS, or SOCKS5 (RFC 1928). */
 export interface ParentConfig {
   readonly scheme: 'http' | 'https' | 'socks5';

@@ -3,7 +3,7 @@ import { createPublicKey, type webcrypto, type X509Certificate } from 'node:cryp
 import { createSecureContext } from 'node:tls';
 import { parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '../identity/revocation.ts';
-import type { HopCredentials, TlsServerConfig, TracingConfig, UpstreamTlsConfig } from './config.ts';
+import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
@@ -92,8 +92,6 @@ export interface WayFiles {
   credentials(hop: string): HopCredentials | null;
   readonly tracing: Pick<TracingConfig, 'headers' | 'tls'>;
 }
-
-const NO_TLS: UpstreamTlsConfig = { ca: null, cert: null, key: null, serverName: null };
 
 /** Reads the files needed to reach upstreams and the collector: certificates of destinations, parents, the probe and the collector, credentials of parents and header lines for the collector. */
 export function readWayFiles({ destinations, hops, probe, tracing }: Draft, reading: TlsReading): WayFiles {

@@ -2,13 +2,13 @@
  * The proxy through which forms are tried: the named one; else the one that
  * runs here, if the doctor is a client of it; else one that the doctor starts.
  */
-import { isIPv6, type Socket } from 'node:net';
-import { Writable } from 'node:stream';
-import type { ClientConfig, Config, Form, ListenerConfig } from '../config/config.ts';
+import type { Socket } from 'node:net';
+import { type ClientConfig, type Config, type Form, type ListenerConfig, NO_TLS } from '../config/config.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
-import { createService, type Service } from '../service.ts';
+import { createService, discardOutput, type Service } from '../service.ts';
+import { reachable } from '../targets/host.ts';
 import { answersHttp, askConnect, judgeConnect } from './answers.ts';
 import type { Examination, Tools } from './examination.ts';
 import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
@@ -119,19 +119,13 @@ function listenerFor({ listeners, tlsServer }: Config, form: TriedForm): { kind:
   return found === undefined ? null : { kind, index, host: found.host, port: found.port };
 }
 
-/** Where a listener on all addresses is reached from its own host. */
-export function reachable(host: string): string {
-  if (host === '0.0.0.0') return '127.0.0.1';
-  return isIPv6(host) && host === '::' ? '::1' : host;
-}
-
 // A connection to a proxy, opened as its clients do; or the error.
 
 /** TCP, and TLS with an https proxy, verified as a client would. */
 export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Tools): Promise<Socket> {
   const socket = await tools.connect(host, port, await tools.resolve(host));
   if (scheme === 'http') return socket;
-  return secure({ socket, host, port, config: { ca: null, cert: null, key: null, serverName: null }, keys: 'the proxy', timeout: tools.timeout, signal: new AbortController().signal });
+  return secure({ socket, host, port, config: NO_TLS, keys: 'the proxy', timeout: tools.timeout, signal: new AbortController().signal });
 }
 
 /** The caller closes the socket. */
@@ -172,7 +166,7 @@ function adviseOnProxy({ code, remedy }: Fault): string | null {
 
 const HERE = '127.0.0.1';
 
-/** Bound to loopback alone; the caller closes it. */
+/** The configuration as it is, on ports of its own on loopback, with the doctor among its clients; the caller closes it. */
 async function startStandIn(config: Config, lookup: Lookup | undefined): Promise<Service> {
   const service = createService(admitDoctor(config), { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   await service.start();
@@ -192,11 +186,6 @@ export function admitDoctor(config: Config): Config {
     sourceIp: null,
     selfTest: { every: null },
   };
-}
-
-/** A proxy that the doctor starts itself: the configuration as it is, on ports of its own, with the doctor among its clients. */
-export function discardOutput(): Writable {
-  return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
 }
 
 function freeName({ clients }: Config): string {

@@ -1,4 +1,5 @@
 /** The examination from a client's host or pod: its variables, the proxy as seen from there, and the partner behind it. */
+import { NO_TLS } from '../config/config.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import { checkClientHttp, checkClientNames, checkClientTls, checkClientRoute, type ClientExamination } from './client-checks.ts';
 import { checkEnvironment } from './environment.ts';
@@ -34,7 +35,7 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
 /** Runs the checks; a failure is a finding, not a rejection. */
 export async function examineClient({ target, proxy, host, ca, timeout, only, lookup, emptyAddress = NO_HOSTS_ADDRESS }: ClientExaminationOptions): Promise<DoctorReport> {
   const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
-  const examination: ClientExamination = { target, proxy, tls: { ca, cert: null, key: null, serverName: null }, host, emptyAddress, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
+  const examination: ClientExamination = { target, proxy, tls: { ...NO_TLS, ca }, host, emptyAddress, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
   return createReport('client', `The route of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
 }

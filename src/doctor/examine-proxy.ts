@@ -3,9 +3,9 @@ import type { Config } from '../config/config.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import { createSelfCheck } from '../listeners/self.ts';
-import { createService } from '../service.ts';
+import { withIdleService } from '../service.ts';
 import type { Verification } from '../source-ip/verify.ts';
-import { chooseFormsProxy, discardOutput } from './choose-proxy.ts';
+import { chooseFormsProxy } from './choose-proxy.ts';
 import { checkEnvironment } from './environment.ts';
 import { createTools, createTrail, type Examination, type HostFacts } from './examination.ts';
 import { type Check, createReport, type DoctorReport, runChecks } from './finding.ts';
@@ -92,13 +92,7 @@ export async function examineProxy({ loaded, file, host, proxy, asked, timeout, 
 async function verifySourceOnce(config: Config, lookup: Lookup | undefined): Promise<Verification | null> {
   if (!config.sourceIp?.probe) return null;
   const { expected, probe } = config.sourceIp;
-  // Not started: it does not listen, and its data path is the real one.
-  const service = createService(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
-  try {
-    return await service.sourceProof.verify({ probe, expected, times: 1 });
-  } finally {
-    await service.close();
-  }
+  return withIdleService(config, ({ sourceProof }) => sourceProof.verify({ probe, expected, times: 1 }), lookup);
 }
 
 /** No step takes longer than the doctor's time limit. */

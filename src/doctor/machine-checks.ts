@@ -3,8 +3,7 @@ import { isIPv6 } from 'node:net';
 import type { Config } from '../config/config.ts';
 import { descriptorNeeds } from '../descriptors.ts';
 import { Fault } from '../errors.ts';
-import { formatAuthority } from '../targets/host.ts';
-import { reachable } from './choose-proxy.ts';
+import { formatAuthority, reachable } from '../targets/host.ts';
 import { type Examination, targetKey } from './examination.ts';
 import { fail, failBy, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 

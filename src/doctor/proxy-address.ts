@@ -1,7 +1,7 @@
 /** The proxy to try: its URL as written in HTTPS_PROXY or --proxy. */
 import type { Socket } from 'node:net';
 import type { Form, HopCredentials } from '../config/config.ts';
-import { DEFAULT_PORT, parseAuthority } from '../targets/host.ts';
+import { DEFAULT_PORT, formatAuthority, parseAuthority } from '../targets/host.ts';
 import { showTarget } from '../targets/quote.ts';
 import type { DoctorFinding } from './finding.ts';
 
@@ -31,7 +31,7 @@ export function readProxyUrl(text: string): ProxyAddress | string {
 
 /** Its URL without credentials. */
 export function showProxy({ scheme, host, port }: Pick<ProxyAddress, 'scheme' | 'host' | 'port'>): string {
-  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return `${scheme}://${formatAuthority(host, port)}`;
 }
 
 /** The input without its password. */

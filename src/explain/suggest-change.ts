@@ -10,6 +10,7 @@
 import { type ClientConfig, type DestinationConfig, type Form, FORMS, type RuleConfig } from '../config/config.ts';
 import { classifyAddress } from '../policy/address-class.ts';
 import { createAddressGuard } from '../policy/address-guard.ts';
+import { ANONYMOUS } from '../policy/client-table.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { compilePolicy, furthestMiss, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
@@ -172,7 +173,7 @@ function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask, se
   const known = classifyAddress(host);
   if (known !== null && !isProposable(host)) return { instead: remedyForHost(ask, client) };
   const addresses = known === null || known.class === 'public' ? null : [singleAddress(known.canonical)];
-  const destination: DestinationConfig = { ...BARE, name: freshName(destinationNameFor(host), config.destinations), hosts: [host], ports: seen?.ports ?? [port], addresses, forms: seen?.forms ?? BARE.forms };
+  const destination: DestinationConfig = { ...ANONYMOUS, report: false, name: freshName(destinationNameFor(host), config.destinations), hosts: [host], ports: seen?.ports ?? [port], addresses, forms: seen?.forms ?? FORMS };
   const { config: joined, scope } = addRule({ ...config, destinations: [...config.destinations, destination] }, client, destination, {}, ask, seen?.methods ?? null);
   const limits = seen === null ? '' : `, by ${seen.forms.join(' or ')}${seen.methods === null ? '' : ` with ${seen.methods.join(' or ')}`}`;
   return { config: joined, text: remedyForHost(ask, client, destination.ports.map(firstPort)) + limits, scope };
@@ -185,22 +186,6 @@ export function destinationNameFor(host: string): string {
   const words = host.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, LONGEST_NAME).replace(/^-+|-+$/g, '');
   return /[a-z]/.test(words) ? words : `host-${words}`;
 }
-
-const BARE: Omit<DestinationConfig, 'name' | 'hosts' | 'ports' | 'addresses'> = {
-  forms: FORMS,
-  gateway: null,
-  methods: null,
-  paths: null,
-  tls: { ca: null, cert: null, key: null, serverName: null },
-  report: false,
-  tunnelSni: 'report',
-  upgradePlainHttp: null,
-  via: [],
-  resolve: 'here',
-  proxyProtocol: 'off',
-  gateReadiness: false,
-  circuitBreaker: null,
-};
 
 function addPort(config: PolicyConfig, destination: DestinationConfig, { port }: Ask): Step | NoProposal {
   const rival = config.destinations.find((other) => other !== destination && hasPort(other.ports, port) && other.hosts.some((host) => destination.hosts.includes(host)));

@@ -1,4 +1,5 @@
 /** The finding of a rule, and checks of evidence that several rules share. Pure. */
+import { formatAuthority } from '../targets/host.ts';
 import type { AddressTry, DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, TcpOutcome, TlsTry } from './evidence.ts';
 
 /** `certain`: the evidence excludes other causes. `likely`: another cause is possible, without evidence for it. `unsure`: the evidence is not sufficient. */
@@ -146,7 +147,7 @@ export function failingSince({ failures, circuits }: DestinationEvidence, codes:
 
 /** One try of a connection, for people. */
 export function describeTcp({ address, port, from, outcome, detail, ms }: AddressTry['tcp']): string {
-  const place = `${address.includes(':') ? `[${address}]` : address}:${port}${from === null ? '' : ` from ${from}`}`;
+  const place = `${formatAuthority(address, port)}${from === null ? '' : ` from ${from}`}`;
   const told = { open: `connected in ${ms} ms`, refused: `refused (${detail})`, silent: `no answer in ${ms} ms`, unreachable: `no route to it (${detail})`, unsent: `nothing was sent (${detail})` };
   return `TCP to ${place}: ${told[outcome]}`;
 }

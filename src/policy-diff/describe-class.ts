@@ -1,7 +1,7 @@
 /** A class of requests in one line of text, and the arguments of `explain` for one of them. */
 import { FORMS, HTTP_FORMS } from '../config/config.ts';
 import { formatMoment } from '../policy/deny.ts';
-import { DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
+import { bracketed, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { type AddressInterval, describeIntervals, invertIntervals, joinIntervals } from './address-sets.ts';
 import { describePaths } from './describe-paths.ts';
 import { type DiffClass, type MethodSet, OTHER_HOSTS, type PolicyDiff, type Span } from './diff-class.ts';
@@ -193,10 +193,6 @@ export function explainArguments(diff: PolicyDiff, { witness }: DiffClass): stri
     }
   })();
   return [...who, ...when, ...asked];
-}
-
-function bracketed(host: string): string {
-  return host.includes(':') ? `[${host}]` : host;
 }
 
 /** One line for a shell, also zsh, to which brackets are a pattern. No backslashes: `escapeText` writes them twice. */

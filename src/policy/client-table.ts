@@ -3,7 +3,7 @@
  * kinds all match. Each client is indexed by its most selective kind, so a
  * look-up finds few of them; its other kinds are then checked.
  */
-import { type ClientConfig, type DestinationConfig, FORMS } from '../config/config.ts';
+import { type ClientConfig, type DestinationConfig, FORMS, NO_TLS } from '../config/config.ts';
 import { parseHost } from '../targets/host.ts';
 import { buildCidrTable, buildHostTable, type CidrTable } from './tables.ts';
 import { buildPatternTable, NAME_STOPS, type PatternTable } from './patterns.ts';
@@ -150,7 +150,7 @@ export const ANONYMOUS: DestinationConfig = Object.freeze({
   gateway: null,
   methods: null,
   paths: null,
-  tls: { ca: null, cert: null, key: null, serverName: null },
+  tls: NO_TLS,
   report: true,
   upgradePlainHttp: null,
   tunnelSni: 'report',

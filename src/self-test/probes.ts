@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import type { Config, ListenerConfig } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import { createPeerReader } from '../listeners/trusted-peers.ts';
-import { formatAuthority } from '../targets/host.ts';
+import { formatAuthority, reachable } from '../targets/host.ts';
 
 /** A metadata service: no policy has a reason to permit it, and a proxy that permits it discloses its own credentials. */
 export const METADATA_ADDRESS = '169.254.169.254';
@@ -111,7 +111,7 @@ function prefaceOf(listener: ListenerConfig, host: string, port: number, asker: 
 
 /** How a bound listener is reached from this host. A connection to a local address has that same address as its source. */
 export function reach({ address, port }: AddressInfo): { readonly host: string; readonly port: number } {
-  return { host: address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port };
+  return { host: reachable(address), port };
 }
 
 function connectHead(host: string, port: number): string {

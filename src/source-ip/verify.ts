@@ -2,6 +2,7 @@
 import type { ProbeConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { classifyAddress } from '../policy/address-class.ts';
+import { bracketed } from '../targets/host.ts';
 import type { SourceResult } from '../telemetry/telemetry.ts';
 import type { Sighting } from './ask-endpoint.ts';
 import { checkSeenAddress, remarkOn } from './judge.ts';
@@ -77,7 +78,7 @@ async function observe(probe: ProbeConfig, expected: readonly string[], ask: (pr
 /** Without its query, which may contain a key. */
 function probeUrl({ scheme, host, port, path }: ProbeConfig): string {
   const usual = scheme === 'https' ? 443 : 80;
-  return `${scheme}://${host.includes(':') ? `[${host}]` : host}${port === usual ? '' : `:${port}`}${path.split('?')[0] ?? ''}`;
+  return `${scheme}://${bracketed(host)}${port === usual ? '' : `:${port}`}${path.split('?')[0] ?? ''}`;
 }
 
 // Why a source address is wrong or unknown, as far as observed, and what to do about it. Pure.

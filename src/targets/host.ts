@@ -134,7 +134,18 @@ export function parseAuthority(text: string, defaultPort: number | null): Author
 
 /** `host:port` as in an authority: brackets around IPv6. */
 export function formatAuthority(host: string, port: number): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  return `${bracketed(host)}:${port}`;
+}
+
+/** As in an authority without its port: `[::1]`. */
+export function bracketed(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Where a listener on all addresses is reached from its own host. */
+export function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  return host === '::' ? '::1' : host;
 }
 
 function colonOrEnd(text: string): number {

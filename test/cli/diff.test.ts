@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { runDiff, type DiffOptions } from '../../src/cli/diff.ts';
-import { withExplainer } from '../../src/cli/explain.ts';
+import { withIdleService } from '../../src/service.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { ExplainRequest } from '../../src/explain/explainer.ts';
 import { recordIo } from '../support/command-io.ts';
@@ -96,7 +96,7 @@ t.test('each kind of change, and explain about each witness', async (t) => {
       for (const [index, file] of [before, after].entries()) {
         const loaded = loadConfig({ file, env: {}, policyOnly: true });
         if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
-        await withExplainer(loaded.config, async (explainer) => {
+        await withIdleService(loaded.config, async ({ explainer }) => {
           for (const one of classes) {
             const answer = await explainer.explain(questionOf(one));
             if (typeof answer === 'string') throw new Error(`${one.text}: ${answer}`);
