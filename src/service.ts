@@ -91,45 +91,12 @@ export interface ServiceDeps {
   readonly overload?: OverloadProbes;
 }
 
-/** One running proxy with all its listeners. It binds nothing before `start`; its creator ends it with `drain` or `close`. */
-export interface Service {
-  /** Binds every listener, or rejects with the first error and leaves none bound. */
-  start(): Promise<void>;
-  /** Where it listens, HTTP and TLS in the order of the configuration. Throws before `start`. */
-  readonly addresses: Listeners['addresses'] & { readonly admin: AddressInfo };
-  /**
-   * Applies another configuration, completely or not at all. A refusal is a
-   * warning on `/readyz` until a configuration is applied. Calls are queued.
-   */
-  reload(candidate: LoadResult): Promise<ReloadOutcome>;
-  /** Whether a change of its files calls for a reload: the configuration in force says so, and no drain has begun. */
-  readonly watches: boolean;
-  /** Explains decisions, also before `start`: then nothing listens, and nothing is dialled. */
-  readonly explainer: Explainer;
-  /** Proves the source address; can be run by hand before `start`, too. */
-  readonly sourceProof: Pick<SourceProof, 'verify'>;
-  /**
-   * Ends in order: not ready at once; after `timeouts.drainDelay` no new
-   * connections, and tunnels are ended at an even rate; other requests in
-   * progress may end until `timeouts.drain` has passed, and are then cut and
-   * logged. Resolves when all is closed.
-   */
-  drain(): Promise<void>;
-  /** Ends now: every request in progress is cut and logged. Also cuts a `drain` short. */
-  close(): Promise<void>;
-}
-
 /** How long requests that were cut may take to report their end, ms: a few turns of the event loop are enough. */
 const LAST_WORDS_MS = 1000;
 
-/** Builds all parts from a configuration. Binds nothing and dials nothing before `start`. */
-export function createService(config: Config, deps: ServiceDeps): Service {
-  return new RunningService(config, deps);
-}
-
 /** A service that never starts, for what can be asked of one: nothing listens, and its data path is the one that serves. */
 export async function withIdleService<T>(config: Config, use: (service: Service) => Promise<T>, lookup?: Lookup): Promise<T> {
-  const service = createService(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
+  const service = new Service(config, { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   try {
     return await use(service);
   } finally {
@@ -142,8 +109,11 @@ export function discardOutput(): Writable {
   return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
 }
 
-class RunningService implements Service {
+/** One running proxy with all its listeners. Its creator ends it with `drain` or `close`. */
+export class Service {
+  /** Explains decisions, also before `start`: then nothing listens, and nothing is dialled. */
   readonly explainer: Explainer;
+  /** Proves the source address; can be run by hand before `start`, too. */
   readonly sourceProof: SourceProof;
   #config: Config;
   #inForce: InForce;
@@ -184,6 +154,7 @@ class RunningService implements Service {
   #drained: Promise<void> | null = null;
   #ending: Promise<void> | null = null;
 
+  /** Builds all parts from a configuration. Binds nothing and dials nothing before `start`. */
   constructor(config: Config, deps: ServiceDeps) {
     this.#config = config;
     const clock = deps.now ?? ((): number => Date.now());
@@ -265,15 +236,18 @@ class RunningService implements Service {
     this.#reloadFile = loadAgain === undefined ? null : () => this.reload(loadAgain());
   }
 
-  get addresses(): Service['addresses'] {
+  /** Where it listens, HTTP and TLS in the order of the configuration. Throws before `start`. */
+  get addresses(): Listeners['addresses'] & { readonly admin: AddressInfo } {
     if (this.#listeners === null || this.#admin === null) throw new Error('the service has not been started');
     return { ...this.#listeners.addresses, admin: this.#admin.address };
   }
 
+  /** Whether a change of its files calls for a reload: the configuration in force says so, and no drain has begun. */
   get watches(): boolean {
     return this.#config.reload.watch && !this.#environment.draining;
   }
 
+  /** Binds every listener, or rejects with the first error and leaves none bound. */
   async start(): Promise<void> {
     try {
       (await this.#telemetry.prepareTracing(this.#config.tracing))();
@@ -307,6 +281,12 @@ class RunningService implements Service {
     warnAboutOpenFiles(this.#config, this.#openFiles, this.#telemetry);
   }
 
+  /**
+   * Ends in order: not ready at once; after `timeouts.drainDelay` no new
+   * connections, and tunnels are ended at an even rate; other requests in
+   * progress may end until `timeouts.drain` has passed, and are then cut and
+   * logged. Resolves when all is closed.
+   */
   drain(): Promise<void> {
     this.#drained ??= this.#environment.draining ? this.close() : this.#drainNow();
     return this.#drained;
@@ -333,6 +313,7 @@ class RunningService implements Service {
     await this.close();
   }
 
+  /** Ends now: every request in progress is cut and logged. Also cuts a `drain` short. */
   close(): Promise<void> {
     this.#hurry.abort();
     this.#environment.draining = true;
@@ -340,6 +321,10 @@ class RunningService implements Service {
     return this.#ending;
   }
 
+  /**
+   * Applies another configuration, completely or not at all. A refusal is a
+   * warning on `/readyz` until a configuration is applied. Calls are queued.
+   */
   reload(candidate: LoadResult): Promise<ReloadOutcome> {
     return this.#reloads.submit(candidate);
   }

@@ -1,6 +1,6 @@
 /** `eco-egress echo`: returns to callers their source address, until a signal ends it. */
 import { readCidr, readListenAddress } from '../config/read-address.ts';
-import { createLogSink } from '../telemetry/log-sink.ts';
+import { LogSink } from '../telemetry/log-sink.ts';
 import { type Echo, type EchoServerOptions, openEcho } from '../source-ip/echo-server.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type CommandIo, EXIT, misuse, untilSignal } from './io.ts';
@@ -26,7 +26,7 @@ export async function runEcho(options: EchoOptions, io: CommandIo): Promise<numb
     io.stderr.write(`eco-egress echo could not start: ${explainStart(error)}\n`);
     return EXIT.failed;
   }
-  const log = createLogSink(io.stdout);
+  const log = new LogSink(io.stdout);
   log.write(logLine('eco-egress echo is listening', { ...settings, listen: formatAuthority(echo.address.address, echo.address.port) }));
   log.flush();
   await stopped;

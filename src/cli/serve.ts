@@ -5,7 +5,7 @@ import closeWithGrace from 'close-with-grace';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { messageOf } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
-import { createService, type Service } from '../service.ts';
+import { Service } from '../service.ts';
 import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
 import { explainStart } from './explain.ts';
 import { tuneV8 } from './tune-v8.ts';
@@ -46,7 +46,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     files.begin();
     return loadConfig({ file: opened.file, env: io.env, readFile: files.read, instead: 'Put it back: a reload reads the file that was named at the start.' });
   };
-  const service = createService(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
+  const service = new Service(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
       io.stderr.write(`The warm-up failed, so the first requests take longer: ${messageOf(error)}\n`);

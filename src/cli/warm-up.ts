@@ -12,7 +12,7 @@ import { stringify } from 'yaml';
 import { formatWarning } from '../config/finding.ts';
 import { loadConfig } from '../config/load.ts';
 import { createAuthority } from '../demo/authority.ts';
-import { createService, discardOutput, type Service } from '../service.ts';
+import { discardOutput, Service } from '../service.ts';
 
 /** Connections at once. */
 const AT_ONCE = 4;
@@ -51,7 +51,7 @@ export async function warmUp(budget: number): Promise<number> {
     const files = new Map([[WARM_CONFIG, stringify(configFor(http, https))], [WARM_CA, authority.certPem]]);
     const loaded = loadConfig({ file: WARM_CONFIG, env: {}, readFile: (path) => files.get(path) ?? '' });
     if (!loaded.ok) throw new Error(loaded.faults.map(formatWarning).join('; '));
-    service = createService(loaded.config, { logDestination: discardOutput(), lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }) });
+    service = new Service(loaded.config, { logDestination: discardOutput(), lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }) });
     await service.start();
     const { addresses } = service;
     const [port, tlsPort] = [addresses.http[0]?.port ?? 0, addresses.tls[0]?.port ?? 0];

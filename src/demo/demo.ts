@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, isIPv6 } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { loadConfig } from '../config/load.ts';
 import type { Lookup } from '../dial/lookup.ts';
-import { createService, type ServiceDeps } from '../service.ts';
+import { Service, type ServiceDeps } from '../service.ts';
 import { createAuthority, writeTemporaryCa } from './authority.ts';
 import type { DemoPlaces } from './commands.ts';
 import { createPartner } from './partner.ts';
@@ -64,7 +64,7 @@ export async function startDemo(ports: DemoPorts, logDestination: ServiceDeps['l
     },
   });
   if (!loaded.ok) throw new Error(loaded.faults.map(({ path, problem }) => `${path}: ${problem}`).join(' '));
-  const service = createService(loaded.config, { loaded, logDestination, instance, lookup: resolveEco });
+  const service = new Service(loaded.config, { loaded, logDestination, instance, lookup: resolveEco });
   await service.start();
   opened.defer(() => service.drain());
 

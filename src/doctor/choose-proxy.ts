@@ -7,7 +7,7 @@ import { type ClientConfig, type Config, type Form, type ListenerConfig, NO_TLS 
 import type { Lookup } from '../dial/lookup.ts';
 import { secure } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
-import { createService, discardOutput, type Service } from '../service.ts';
+import { discardOutput, Service } from '../service.ts';
 import { reachable } from '../targets/host.ts';
 import { answersHttp, askConnect, judgeConnect } from './answers.ts';
 import type { Examination, Tools } from './examination.ts';
@@ -168,7 +168,7 @@ const HERE = '127.0.0.1';
 
 /** The configuration as it is, on ports of its own on loopback, with the doctor among its clients; the caller closes it. */
 async function startStandIn(config: Config, lookup: Lookup | undefined): Promise<Service> {
-  const service = createService(admitDoctor(config), { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
+  const service = new Service(admitDoctor(config), { logDestination: discardOutput(), ...(lookup === undefined ? {} : { lookup }) });
   await service.start();
   return service;
 }

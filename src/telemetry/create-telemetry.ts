@@ -4,7 +4,7 @@ import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
 import type { PolicyFacts } from './cells.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
-import { createLogSink, type LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
+import { LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import { Attempts, type Contain, makeTotal, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
@@ -55,7 +55,7 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     sink.write(format(failureLine(part, error)));
     sink.flush();
   });
-  const sink: LogSink = createLogSink(output, {
+  const sink = new LogSink(output, {
     ...options.sink,
     describeLoss: (loss) => {
       let line = '';

@@ -32,7 +32,7 @@ export interface Loss {
   readonly since: number;
 }
 
-/** For `createLogSink`; the defaults suit production. */
+/** For `LogSink`; the defaults suit production. */
 export interface LogSinkOptions {
   /** Characters after which a batch is written without waiting for the timer. */
   readonly batchLength?: number;
@@ -44,24 +44,6 @@ export interface LogSinkOptions {
   readonly closeTimeout?: number;
   /** The line that reports the loss, with its line feed; none by default. */
   readonly describeLoss?: (loss: Loss) => string;
-}
-
-/** Takes log lines, and writes them in batches. */
-export interface LogSink {
-  /** Never blocks, never throws. */
-  write(line: string): void;
-  /** Writes the collected lines without waiting for more. */
-  flush(): void;
-  /** Counts a line that was lost earlier. */
-  lose(reason: LossReason): void;
-  /** Lines lost since the start. */
-  dropped(): number;
-  /** The same, by reason. */
-  losses(): LossCounts;
-  /** The current loss; null while lines are written. */
-  trouble(): Loss | null;
-  /** Writes what is left and waits for it, within `closeTimeout`. Does not end the stream, which is the caller's. */
-  close(): Promise<void>;
 }
 
 /** Of every sink that is open. */
@@ -94,18 +76,14 @@ interface LogBatch {
   readonly told: Loss | null;
 }
 
-/** @param output an output, or a stream to create one from */
-export function createLogSink(output: LogOutput | Writable, options: LogSinkOptions = {}): LogSink {
-  return new Sink(output instanceof LogOutput ? output : openLogOutput(output), options);
-}
-
 const LINE_FEED = 0x0a;
 const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const READER_GONE = new Set(['EPIPE', 'ECONNRESET', 'ENOTCONN']);
 
 const none = (): Record<LossReason, number> => ({ slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0 });
 
-class Sink implements LogSink {
+/** Takes log lines, and writes them in batches. */
+export class LogSink {
   readonly #output: LogOutput;
   readonly #batchLength: number;
   readonly #maxLength: number;
@@ -126,8 +104,9 @@ class Sink implements LogSink {
   #open = true;
   #whenIdle: (() => void) | null = null;
 
-  constructor(output: LogOutput, { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions) {
-    this.#output = output;
+  /** @param output an output, or a stream to create one from */
+  constructor(output: LogOutput | Writable, { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions = {}) {
+    this.#output = output instanceof LogOutput ? output : openLogOutput(output);
     this.#batchLength = batchLength;
     this.#maxLength = maxLength;
     this.#closeTimeout = closeTimeout;
@@ -138,6 +117,7 @@ class Sink implements LogSink {
     atExit(this.#end);
   }
 
+  /** Never blocks, never throws. */
   write(line: string): void {
     if (!this.#open || this.#batch.length + (this.#inFlight?.length ?? 0) + line.length > this.#maxLength) {
       this.lose('slow');
@@ -148,6 +128,7 @@ class Sink implements LogSink {
     if (this.#batch.length >= this.#batchLength) this.flush();
   }
 
+  /** Writes the collected lines without waiting for more. */
   flush(): void {
     if (this.#inFlight !== null) return;
     const flight = this.#load();
@@ -164,6 +145,7 @@ class Sink implements LogSink {
     });
   }
 
+  /** Counts lines that were lost. */
   lose(reason: LossReason, lines = 1): void {
     if (lines === 0) return;
     this.#lost[reason] += lines;
@@ -171,19 +153,23 @@ class Sink implements LogSink {
     this.#untold = { lines: (untold?.lines ?? 0) + lines, reasons: { ...untold?.reasons, [reason]: (untold?.reasons[reason] ?? 0) + lines }, since: untold?.since ?? Date.now(), error: null };
   }
 
+  /** Lines lost since the start. */
   dropped(): number {
     return Object.values(this.#lost).reduce((sum, count) => sum + count, 0);
   }
 
+  /** The same, by reason. */
   losses(): LossCounts {
     return this.#lost;
   }
 
+  /** The current loss; null while lines are written. */
   trouble(): Loss | null {
     const loss = merge(this.#inFlight?.told ?? null, this.#untold);
     return loss === null ? null : { ...loss, error: this.#error };
   }
 
+  /** Writes what is left and waits for it, within `closeTimeout`. Does not end the stream, which is the caller's. */
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { loadConfig } from '../../src/config/load.ts';
-import { createService } from '../../src/service.ts';
+import { Service } from '../../src/service.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import { findMissing, readCommands, readDocBlocks } from '../support/doc-blocks.ts';
 
@@ -22,7 +22,7 @@ t.test('what the page shows', async (t) => {
   writeFileSync(`${cwd}/egress.yaml`, local);
   const loaded = loadConfig({ file: 'egress.yaml', env: {}, readFile: () => local });
   if (!loaded.ok) throw new Error(loaded.faults.map(({ problem }) => problem).join());
-  const service = createService(loaded.config, { logDestination: new PassThrough().resume() });
+  const service = new Service(loaded.config, { logDestination: new PassThrough().resume() });
   await service.start();
   t.teardown(() => service.close());
   const admin = `http://127.0.0.1:${service.addresses.admin.port}`;

@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
-import { createService, type Service } from '../../src/service.ts';
+import { Service } from '../../src/service.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { answerOf, ask, beginAsk, TERMINATED } from '../support/ask.ts';
 import { startHeldLab } from '../support/held-lab.ts';
@@ -24,7 +24,7 @@ function createBare(change: (draft: Draft) => void): Service {
   change(draft);
   const loaded = loadConfig({ file: 'egress.yaml', env: {}, readFile: () => stringify(draft) });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
-  return createService(loaded.config, { logDestination: new PassThrough().resume() });
+  return new Service(loaded.config, { logDestination: new PassThrough().resume() });
 }
 
 async function isOpen(port: number): Promise<boolean> {
@@ -64,7 +64,7 @@ t.test('a part that fails to end is logged, and keeps no other part from its end
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.faults));
   let log = '';
   output.setEncoding('utf8').on('data', (text: string) => (log += text));
-  const service = createService(loaded.config, { logDestination: output });
+  const service = new Service(loaded.config, { logDestination: output });
   await service.start();
   const { admin } = service.addresses;
   Object.assign(service.sourceProof, { close: () => Promise.reject(new Error('no end')) });

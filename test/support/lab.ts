@@ -16,7 +16,7 @@ import type { compilePolicy } from '../../src/policy/compile.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
 import type { ReloadOutcome } from '../../src/reload/outcome.ts';
 import { readBuffer } from '../../src/relay/node-internals.ts';
-import { createService, type Service, type ServiceDeps } from '../../src/service.ts';
+import { Service, type ServiceDeps } from '../../src/service.ts';
 import { listen } from './listen.ts';
 import { readScrape, type Scrape } from './prometheus.ts';
 
@@ -125,7 +125,7 @@ export async function startLab(t: Test, options: LabOptions = {}): Promise<Lab> 
   const loaded = load((draft) => options.configure?.(draft, ports));
   if (!loaded.ok) throw new Error(`the lab's configuration is faulty: ${JSON.stringify(loaded.faults, null, 2)}`);
   const log = new LogReader();
-  const service = createService(loaded.config, {
+  const service = new Service(loaded.config, {
     loaded,
     logDestination: log,
     logSink: { batchLength: 1 },

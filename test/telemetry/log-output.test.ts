@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs'
 import { PassThrough, Writable } from 'node:stream';
 import t from 'tap';
 import { HeldOutput, LogOutput, openLogOutput, type OnWritten } from '../../src/telemetry/log-output.ts';
-import { createLogSink, type Loss } from '../../src/telemetry/log-sink.ts';
+import { LogSink, type Loss } from '../../src/telemetry/log-sink.ts';
 
 /** Says of each batch what the test wants. */
 class Scripted extends LogOutput {
@@ -48,7 +48,7 @@ t.test('each error has its reason', async (t) => {
     ['ENOTHEARDOF', 'failed'],
   ] as const) {
     const output = new Scripted();
-    const sink = createLogSink(output, { batchLength: 1, closeTimeout: 0 });
+    const sink = new LogSink(output, { batchLength: 1, closeTimeout: 0 });
     sink.write('one\n');
     output.answer(0, code);
     t.strictSame({ ...sink.losses() }, { slow: 0, full: 0, gone: 0, failed: 0, unwritable: 0, [reason]: 1 }, code);
@@ -59,7 +59,7 @@ t.test('each error has its reason', async (t) => {
 
 t.test('of a batch that was taken in part, whole lines count as written, and a torn one is ended', async (t) => {
   const output = new Scripted();
-  const sink = createLogSink(output, { batchLength: 12, closeTimeout: 0, describeLoss });
+  const sink = new LogSink(output, { batchLength: 12, closeTimeout: 0, describeLoss });
   for (const line of ['one\n', 'two\n', 'three\n']) sink.write(line);
   output.answer(6, 'ENOSPC');
   t.equal(sink.dropped(), 2, 'one of three was whole');
@@ -77,7 +77,7 @@ t.test('of a batch that was taken in part, whole lines count as written, and a t
 
 t.test('a loss is reported as soon as possible, and summed up until then', async (t) => {
   const output = new Scripted();
-  const sink = createLogSink(output, { batchLength: 1, closeTimeout: 0, describeLoss });
+  const sink = new LogSink(output, { batchLength: 1, closeTimeout: 0, describeLoss });
   sink.write('one\n');
   output.answer(0, 'EPIPE');
   sink.write('two\n');
@@ -101,7 +101,7 @@ t.test('a loss is reported as soon as possible, and summed up until then', async
 
 t.test('while the output takes nothing, what waits is bounded, also across many failures', async (t) => {
   const output = new Scripted();
-  const sink = createLogSink(output, { maxLength: 1_000, batchLength: 100, closeTimeout: 0, describeLoss });
+  const sink = new LogSink(output, { maxLength: 1_000, batchLength: 100, closeTimeout: 0, describeLoss });
   const line = `${'x'.repeat(99)}\n`;
   for (let count = 0; count < 100; count += 1) sink.write(line);
   t.strictSame([output.batches.length, sink.dropped()], [1, 90]);
@@ -117,7 +117,7 @@ t.test('a stream that throws is one that fails', async (t) => {
   stream.write = (): boolean => {
     throw new Error('broken');
   };
-  const sink = createLogSink(stream, { batchLength: 1, closeTimeout: 0 });
+  const sink = new LogSink(stream, { batchLength: 1, closeTimeout: 0 });
   sink.write('one\n');
   t.equal(sink.dropped(), 1);
   t.match(sink.trouble(), { error: 'broken' });
@@ -131,7 +131,7 @@ t.test('a stream that answers twice is heard once', async (t) => {
     done(new Error('and then'));
     return true;
   }) as typeof stream.write;
-  const sink = createLogSink(stream, { batchLength: 1, closeTimeout: 0 });
+  const sink = new LogSink(stream, { batchLength: 1, closeTimeout: 0 });
   sink.write('one\n');
   sink.write('two\n');
   t.equal(sink.dropped(), 0);
@@ -144,8 +144,8 @@ t.test('a pipe that is full is tried again until it takes the rest', async (t) =
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   // The way of process.stdout, with a pipe of this test's as its descriptor.
   const script = `
-    import { createLogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
-    const sink = createLogSink(process.stdout, { maxLength: 10_000_000 });
+    import { LogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
+    const sink = new LogSink(process.stdout, { maxLength: 10_000_000 });
     for (let count = 0; count < 3_000; count += 1) sink.write(String(count).padStart(99, '.') + '\\n');
     await sink.close();
     process.stderr.write(String(sink.dropped()));
@@ -181,8 +181,8 @@ t.test('a pipe that is full is tried again until it takes the rest', async (t) =
 t.test('a process that ends while a file is written: the lines behind that are written, too', async (t) => {
   const path = `${t.testdir()}/log`;
   const script = `
-    import { createLogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
-    const sink = createLogSink(process.stdout);
+    import { LogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
+    const sink = new LogSink(process.stdout);
     sink.write('one\\n');
     sink.flush();
     sink.write('two\\n');
@@ -199,8 +199,8 @@ t.test('a file that is emptied while it is written, as by copytruncate: appended
   const path = `${t.testdir()}/log`;
   const script = `
     import { statSync, truncateSync } from 'node:fs';
-    import { createLogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
-    const sink = createLogSink(process.stdout);
+    import { LogSink } from ${JSON.stringify(new URL('../../src/telemetry/log-sink.ts', import.meta.url).href)};
+    const sink = new LogSink(process.stdout);
     sink.write('one\\n');
     sink.flush();
     while (statSync(process.argv[1]).size === 0) await new Promise(setImmediate);
@@ -219,7 +219,7 @@ t.test('a file that is emptied while it is written, as by copytruncate: appended
 t.test('held output begins when it is let go', async (t) => {
   const inner = new Scripted();
   const held = new HeldOutput(inner);
-  const sink = createLogSink(held, { batchLength: 1, closeTimeout: 0 });
+  const sink = new LogSink(held, { batchLength: 1, closeTimeout: 0 });
   sink.write('one\n');
   sink.write('two\n');
   t.strictSame(inner.batches, []);

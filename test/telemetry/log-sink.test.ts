@@ -4,7 +4,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { Writable } from 'node:stream';
 import t from 'tap';
-import { createLogSink } from '../../src/telemetry/log-sink.ts';
+import { LogSink } from '../../src/telemetry/log-sink.ts';
 
 /** An output that takes a write only when told to, as a reader that has stalled. */
 class Gate extends Writable {
@@ -27,7 +27,7 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => { setImmediate(re
 
 t.test('lines are gathered, and written when there are enough of them', async (t) => {
   const output = new Gate();
-  const sink = createLogSink(output, { batchLength: 10, closeTimeout: 0 });
+  const sink = new LogSink(output, { batchLength: 10, closeTimeout: 0 });
   sink.write('one\n');
   sink.write('two\n');
   t.strictSame(output.written, []);
@@ -47,7 +47,7 @@ t.test('lines are gathered, and written when there are enough of them', async (t
 
 t.test('a line does not wait longer than the clock says', async (t) => {
   const output = new Gate();
-  const sink = createLogSink(output, { flushEvery: 5, closeTimeout: 0 });
+  const sink = new LogSink(output, { flushEvery: 5, closeTimeout: 0 });
   t.teardown(() => sink.close());
   sink.write('alone\n');
   t.strictSame(output.written, []);
@@ -57,7 +57,7 @@ t.test('a line does not wait longer than the clock says', async (t) => {
 
 t.test('a stalled reader costs lines, not memory, and they are counted', async (t) => {
   const output = new Gate();
-  const sink = createLogSink(output, { batchLength: 100, maxLength: 1000, closeTimeout: 0 });
+  const sink = new LogSink(output, { batchLength: 100, maxLength: 1000, closeTimeout: 0 });
   const line = `${'x'.repeat(99)}\n`;
   for (let count = 0; count < 10; count += 1) sink.write(line);
   t.equal(sink.dropped(), 0, 'up to the limit all wait');
@@ -82,7 +82,7 @@ t.test('a stalled reader costs lines, not memory, and they are counted', async (
 
 t.test('close waits for a stalled reader no longer than allowed', async (t) => {
   const output = new Gate();
-  const sink = createLogSink(output, { closeTimeout: 1 });
+  const sink = new LogSink(output, { closeTimeout: 1 });
   sink.write('one\n');
   sink.write('two\n');
   await sink.close();
@@ -94,7 +94,7 @@ t.test('close waits for a stalled reader no longer than allowed', async (t) => {
 
 t.test('a reader that went away is no error of ours', async (t) => {
   const output = new Gate();
-  const sink = createLogSink(output, { batchLength: 1, closeTimeout: 0 });
+  const sink = new LogSink(output, { batchLength: 1, closeTimeout: 0 });
   sink.write('one\n');
   sink.write('two\n');
   output.release(new Error('EPIPE'));
@@ -108,8 +108,8 @@ const SINK = new URL('../../src/telemetry/log-sink.ts', import.meta.url).href;
 
 /** A process that logs 4 MiB to its standard output, says so on standard error, and then runs `ending`. */
 const logger = (ending: string): string => `
-  import { createLogSink } from ${JSON.stringify(SINK)};
-  const sink = createLogSink(process.stdout);
+  import { LogSink } from ${JSON.stringify(SINK)};
+  const sink = new LogSink(process.stdout);
   const line = 'x'.repeat(1023) + '\\n';
   for (let count = 0; count < 4096; count += 1) sink.write(line);
   process.stderr.write('waiting ' + (process.stdout.writableLength <= 1048576) + ' dropped ' + (sink.dropped() > 3000));
@@ -140,8 +140,8 @@ for (const [how, ending] of [
 
 t.test('what waits at process.exit is written', async (t) => {
   const script = `
-    import { createLogSink } from ${JSON.stringify(SINK)};
-    createLogSink(process.stdout).write('last words\\n');
+    import { LogSink } from ${JSON.stringify(SINK)};
+    new LogSink(process.stdout).write('last words\\n');
     process.exit(0);
   `;
   const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -150,17 +150,17 @@ t.test('what waits at process.exit is written', async (t) => {
 
 t.test('many sinks wait for one exit, and closed ones for none', async (t) => {
   const script = `
-    import { createLogSink } from ${JSON.stringify(SINK)};
+    import { LogSink } from ${JSON.stringify(SINK)};
     const before = process.listenerCount('exit');
-    const sinks = Array.from({ length: 30 }, () => createLogSink(process.stdout));
+    const sinks = Array.from({ length: 30 }, () => new LogSink(process.stdout));
     process.stdout.setMaxListeners(0);
     const during = process.listenerCount('exit') - before;
     for (const sink of sinks.slice(1)) await sink.close();
     const one = process.listenerCount('exit') - before;
     await sinks[0].close();
     const none = process.listenerCount('exit') - before;
-    createLogSink(process.stdout).write([during, one, none].join(' ') + '\\n');
-    createLogSink(process.stdout).write('and another\\n');
+    new LogSink(process.stdout).write([during, one, none].join(' ') + '\\n');
+    new LogSink(process.stdout).write('and another\\n');
     process.exit(0);
   `;
   const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
