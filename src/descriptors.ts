@@ -25,10 +25,8 @@ export function descriptorNeeds({ limits, destinations }: Pick<Config, 'limits' 
   return { clients, all: clients + tunnels + upstreamConnections * destinations.length };
 }
 
-/** What is refused for lack of descriptors: a client's connection, a request that may need another one; `system`: not even a file could be opened. */
-export const DESCRIPTOR_REFUSALS = ['connection', 'request', 'system'] as const;
-/** What was refused for lack of descriptors; a label value of the metrics. */
-export type DescriptorRefusal = (typeof DESCRIPTOR_REFUSALS)[number];
+/** What was refused for lack of descriptors: a client's connection, a request that may need another one; `system`: not even a file could be opened. A label value of the metrics. */
+export type DescriptorRefusal = 'connection' | 'request' | 'system';
 
 /** An eighth is reserved for names, probes and answers, but no more than this. */
 const MOST_RESERVED = 64;

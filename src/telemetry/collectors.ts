@@ -2,11 +2,11 @@
 import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
-import { countOpen, DESCRIPTOR_REFUSALS } from '../descriptors.ts';
-import { ADMIN_REFUSALS, type Cells, type PolicyFacts } from './cells.ts';
-import { counter, type Exposition, type ForeignMetrics, gauge, type MetricDefinition, type Sample, single, valueText } from './exposition.ts';
-import { LOSS_REASONS, type LossCounts } from './log-sink.ts';
-import { type Part, PARTS, type SourceResult, type Telemetry } from './telemetry.ts';
+import { countOpen } from '../descriptors.ts';
+import type { Cells, PolicyFacts } from './cells.ts';
+import { type Exposition, type ForeignMetrics, labelled, type MetricDefinition, single, valueText } from './exposition.ts';
+import type { LossCounts } from './log-sink.ts';
+import type { Part, SourceResult, Telemetry } from './telemetry.ts';
 import type { TracingFacts } from './traces.ts';
 
 type Described = Pick<Config, 'clients' | 'destinations' | 'hops' | 'limits' | 'sourceIp' | 'tlsServer' | 'tracing'>;
@@ -110,91 +110,74 @@ export const NOTHING_WATCHED: WatchedParts = {
 /** Registers the metrics of NAT ports, of the rates of rules, of circuits and of requests in progress. */
 export function registerParts(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
   registerPorts(exposition, cells, parts);
-  gauge(exposition, 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', ['rule'], (set) => {
-    for (const { rule, addresses } of parts.rates()) set({ rule }, addresses);
-  });
-  counter(exposition, 'rate_shared_total', 'Requests and bytes taken from the bucket that addresses share while no other is free, by rule.', ['rule'], (set) => {
-    for (const { rule, shared } of parts.rates()) set({ rule }, shared);
-  });
+  labelled(exposition, 'gauge', 'rate_addresses', 'Client addresses whose buckets are remembered, by rule.', 'rule', () => parts.rates().map(({ rule, addresses }) => [rule, addresses]));
+  labelled(exposition, 'counter', 'rate_shared_total', 'Requests and bytes taken from the bucket that addresses share while no other is free, by rule.', 'rule', () => parts.rates().map(({ rule, shared }) => [rule, shared]));
   registerCircuits(exposition, cells, parts);
   single(exposition, 'gauge', 'dns_stale_names', 'Names whose expired addresses are used because the resolver fails.', () => parts.staleNames());
   single(exposition, 'gauge', 'exchanges_active', 'Exchanges under way now.', () => parts.underWay().exchanges);
-  gauge(exposition, 'upstream_waiting', 'Exchanges that wait for a pooled connection.', ['destination'], (set) => {
+  labelled(exposition, 'gauge', 'upstream_waiting', 'Exchanges that wait for a pooled connection.', 'destination', () => {
     const { waiting } = parts.underWay();
-    for (const destination of cells.destinations.keys()) if (destination !== '-') set({ destination }, waiting.get(destination) ?? 0);
+    return namedIn(cells).map((destination) => [destination, waiting.get(destination) ?? 0]);
   });
-  gauge(exposition, 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', ['destination'], (set) => {
+  labelled(exposition, 'gauge', 'upstream_certificate_expiry_timestamp_seconds', 'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.', 'destination', function* () {
     for (const destination of cells.configured) {
       const { certificateEnds } = cells.destination(destination).reached;
-      if (certificateEnds > 0) set({ destination }, certificateEnds / 1000);
+      if (certificateEnds > 0) yield [destination, certificateEnds / 1000];
     }
   });
 }
 
+/** Without `-`. */
+function namedIn({ destinations }: Cells): string[] {
+  return [...destinations.keys()].filter((destination) => destination !== '-');
+}
+
 function registerPorts(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
   single(exposition, 'gauge', 'nat_ports_limit', 'NAT ports for connections to one address and port.', () => parts.natPorts().limit);
-  const each = (metric: keyof NatPortUsage): Sample[] => {
+  const each = (number: keyof NatPortUsage): [string, number][] => {
     const { destinations } = parts.natPorts();
-    const shown = [...cells.destinations.keys()].filter((destination) => destination !== '-' || destinations.has(destination));
-    return shown.map((destination) => [{ destination }, destinations.get(destination)?.[metric] ?? 0]);
+    const shown = destinations.has('-') ? [...cells.destinations.keys()] : namedIn(cells);
+    return shown.map((destination) => [destination, destinations.get(destination)?.[number] ?? 0]);
   };
-  gauge(exposition, 'nat_ports_used', 'NAT ports in use, including those the NAT still holds; of a destination, those of its most used address.', ['destination'], () => each('used'));
-  gauge(exposition, 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', ['destination'], () => each('highWater'));
-  counter(exposition, 'nat_ports_refused_total', 'Dials that got no NAT port.', ['destination'], () => each('refused'));
-  counter(exposition, 'port_per_request_total', 'Tunnels that ended within 30 seconds; each took a NAT port.', ['client'], (set) => {
-    for (const [client, count] of cells.shortTunnels) set({ client }, count);
-  });
+  labelled(exposition, 'gauge', 'nat_ports_used', 'NAT ports in use, including those the NAT still holds; of a destination, those of its most used address.', 'destination', () => each('used'));
+  labelled(exposition, 'gauge', 'nat_ports_high_water', 'The most NAT ports that were in use at once since the start.', 'destination', () => each('highWater'));
+  labelled(exposition, 'counter', 'nat_ports_refused_total', 'Dials that got no NAT port.', 'destination', () => each('refused'));
+  labelled(exposition, 'counter', 'port_per_request_total', 'Tunnels that ended within 30 seconds; each took a NAT port.', 'client', () => cells.shortTunnels);
 }
 
 function registerCircuits(exposition: Exposition, cells: Cells, parts: WatchedParts): void {
-  const each = (read: (counts: { open: number; refusing: number }) => number): Sample[] => {
+  const each = (read: (counts: { open: number; refusing: number }) => number): [string, number][] => {
     const known = parts.circuits();
-    const shown = [...cells.destinations.keys()].filter((destination) => destination !== '-');
-    return shown.map((destination) => [{ destination }, read(known.get(destination) ?? { open: 0, refusing: 0 })]);
+    return namedIn(cells).map((destination) => [destination, read(known.get(destination) ?? { open: 0, refusing: 0 })]);
   };
-  gauge(exposition, 'circuit_state', 'Circuits of a destination: 0 all closed, 1 open for some addresses, 2 open for all addresses of a host and port, whose requests are refused.', ['destination'], () => each(({ open, refusing }) => (refusing > 0 ? 2 : open > 0 ? 1 : 0)));
-  gauge(exposition, 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', ['destination'], () => each(({ open }) => open));
+  labelled(exposition, 'gauge', 'circuit_state', 'Circuits of a destination: 0 all closed, 1 open for some addresses, 2 open for all addresses of a host and port, whose requests are refused.', 'destination', () => each(({ open, refusing }) => (refusing > 0 ? 2 : open > 0 ? 1 : 0)));
+  labelled(exposition, 'gauge', 'circuit_open_addresses', 'Addresses of a destination whose circuit is open.', 'destination', () => each(({ open }) => open));
 }
 
 /** Registers the metrics of states in which new requests are refused. */
 export function registerStates(exposition: Exposition, parts: WatchedParts): void {
   single(exposition, 'gauge', 'draining', 'Whether the proxy is shutting down: 1 from the signal on, 0 before.', () => (parts.drain.state === 'running' ? 0 : 1));
-  counter(exposition, 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', ['result'], (set) => {
-    for (const result of DRAIN_ENDS) set({ result }, parts.drain.counts[result]);
-  });
-  gauge(exposition, 'overloaded', 'Whether new requests are refused because the event loop or the memory has reached its limit.', ['reason'], (set) => {
-    for (const reason of OVERLOAD_CAUSES) set({ reason }, parts.overload.cause === reason ? 1 : 0);
-  });
+  labelled(exposition, 'counter', 'drain_tunnels_ended_total', 'Tunnels that the shutdown has ended: at a quiet moment, while bytes moved, or cut at the deadline.', 'result', () => DRAIN_ENDS.map((result) => [result, parts.drain.counts[result]]));
+  labelled(exposition, 'gauge', 'overloaded', 'Whether new requests are refused because the event loop or the memory has reached its limit.', 'reason', () => OVERLOAD_CAUSES.map((reason) => [reason, parts.overload.cause === reason ? 1 : 0]));
 }
 
 /** The process as clients and scrapers see it: connections, refusals, faults. */
 export function registerProcess(exposition: Exposition, cells: Cells): void {
   single(exposition, 'gauge', 'client_connections', 'Client connections open now, all listeners together.', () => cells.clientConnections);
-  counter(exposition, 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', ['what'], (set) => {
-    for (const what of DESCRIPTOR_REFUSALS) set({ what }, cells.descriptorRefusals[what]);
-  });
-  counter(exposition, 'admin_refused_total', 'Connections and requests that the admin port refused.', ['reason'], (set) => {
-    for (const reason of ADMIN_REFUSALS) set({ reason }, cells.adminRefusals[reason]);
-  });
+  labelled(exposition, 'counter', 'descriptors_refused_total', 'Connections and requests refused because almost no file descriptors were left.', 'what', () => Object.entries(cells.descriptorRefusals));
+  labelled(exposition, 'counter', 'admin_refused_total', 'Connections and requests that the admin port refused.', 'reason', () => Object.entries(cells.adminRefusals));
   single(exposition, 'counter', 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', () => cells.internalErrors);
 }
 
 /** What is missing in log and metrics. */
 export function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>): void {
-  counter(exposition, 'log_lines_dropped_total', 'Log lines lost, by reason.', ['reason'], (set) => {
-    const lost = lostLogLines();
-    for (const reason of LOSS_REASONS) set({ reason }, lost[reason]);
-  });
-  counter(exposition, 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', ['part'], (set) => {
-    for (const part of PARTS) set({ part }, failures[part]);
-  });
+  labelled(exposition, 'counter', 'log_lines_dropped_total', 'Log lines lost, by reason.', 'reason', () => Object.entries(lostLogLines()));
+  labelled(exposition, 'counter', 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', 'part', () => Object.entries(failures));
 }
 
 /** @param facts called at every scrape */
 export function registerTracing(exposition: Exposition, facts: () => TracingFacts): void {
-  counter(exposition, 'spans_total', 'Spans of traced requests, by what became of them.', ['result'], (set) => {
-    for (const [result, count] of Object.entries(facts().spans)) set({ result }, count);
-  });
+  labelled(exposition, 'counter', 'spans_total', 'Spans of traced requests, by what became of them.', 'result', () => Object.entries(facts().spans));
   single(exposition, 'counter', 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', () => facts().limited);
 }
 
@@ -241,16 +224,10 @@ export function createSourceMetrics(exposition: Exposition): Pick<Telemetry, 'so
   let lastSuccess: number | null = null;
 
   single(exposition, 'gauge', 'source_ip_match', 'Whether the source address seen by the latest probe is expected; absent while that is not known.', () => match);
-  gauge(exposition, 'source_ip_info', 'Source address seen by the latest probe; the value is always 1.', ['ip'], (set) => {
-    if (seen !== null) set({ ip: seen }, 1);
-  });
-  counter(exposition, 'source_ip_probes_total', 'Probes of the source address, by result.', ['result'], (set) => {
-    for (const [result, count] of probes) set({ result }, count);
-  });
+  labelled(exposition, 'gauge', 'source_ip_info', 'Source address seen by the latest probe; the value is always 1.', 'ip', () => (seen === null ? [] : [[seen, 1]]));
+  labelled(exposition, 'counter', 'source_ip_probes_total', 'Probes of the source address, by result.', 'result', () => probes);
   single(exposition, 'gauge', 'source_ip_last_success_timestamp_seconds', 'When a probe was last answered with an address, Unix time.', () => lastSuccess);
-  gauge(exposition, 'whitelist_suspect', 'Whether connects to the partner time out although the resolver works and the source address is right.', ['destination'], (set) => {
-    for (const [destination, suspected] of suspects) set({ destination }, suspected ? 1 : 0);
-  });
+  labelled(exposition, 'gauge', 'whitelist_suspect', 'Whether connects to the partner time out although the resolver works and the source address is right.', 'destination', () => Array.from(suspects, ([destination, suspected]) => [destination, suspected ? 1 : 0]));
 
   return {
     sourceAsked: () => {

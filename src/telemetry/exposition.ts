@@ -128,57 +128,12 @@ export function valueText(value: number): string {
 
 const PREFIX = 'eco_egress_';
 
-type SetValue = (labels: Labels, value: number) => void;
-/** A value of a metric, with its labels. */
-export type Sample = readonly [labels: Labels, value: number];
+type ValueType = 'counter' | 'gauge';
+/** The series of a metric at a scrape; others are absent. Where there may be thousands, they are yielded one by one. */
+type ReadSeries<Value> = () => Iterable<readonly [labels: Labels, value: Value]>;
 
-/** Passes every series to `set` once; others are absent. Where there may be thousands, it yields them one by one instead. */
-type EachValue = ((set: SetValue) => void) | (() => Iterable<Sample>);
-type EachCell = (add: (labels: Labels, cell: HistogramCell) => void) => void;
-
-/** Adds metrics, under our prefix, each with the function that passes its series at a scrape. */
-export function counter(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
-  addValues(exposition, 'counter', name, help, labelNames, each);
-}
-
-/** Adds a gauge whose values `each` passes at every scrape. The name gets the prefix of all metrics. */
-export function gauge(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachValue): void {
-  addValues(exposition, 'gauge', name, help, labelNames, each);
-}
-
-/** Adds a metric without labels; null: it is absent from this scrape. The name gets the prefix of all metrics. */
-export function single(exposition: Exposition, type: 'counter' | 'gauge', name: string, help: string, read: () => number | null): void {
-  addValues(exposition, type, name, help, [], (set) => {
-    const value = read();
-    if (value !== null) set({}, value);
-  });
-}
-
-/** A gauge that is always 1, with information in its labels. */
-export function constant(exposition: Exposition, name: string, help: string, labels: Labels): void {
-  gauge(exposition, name, help, Object.keys(labels), (set) => {
-    set(labels, 1);
-  });
-}
-
-/** Adds a histogram whose cells `each` passes at every scrape. The name gets the prefix of all metrics. */
-export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], each: EachCell): void {
-  const full = PREFIX + name;
-  exposition.add({
-    name: full,
-    help,
-    type: 'histogram',
-    labelNames,
-    *lines() {
-      const cells: (readonly [Labels, HistogramCell])[] = [];
-      each((labels, cell) => cells.push([labels, cell]));
-      // The lines of one cell belong together: they are from one moment.
-      for (const [labels, cell] of cells) yield* cellLines(full, labels, cell);
-    },
-  });
-}
-
-function addValues(exposition: Exposition, type: 'counter' | 'gauge', name: string, help: string, labelNames: readonly string[], each: EachValue): void {
+/** Adds a counter or gauge, whose series are read at every scrape. The name gets the prefix of all metrics. */
+export function metric(exposition: Exposition, type: ValueType, name: string, help: string, labelNames: readonly string[], read: ReadSeries<number>): void {
   const full = PREFIX + name;
   exposition.add({
     name: full,
@@ -186,9 +141,35 @@ function addValues(exposition: Exposition, type: 'counter' | 'gauge', name: stri
     type,
     labelNames,
     *lines() {
-      const handed: Sample[] = [];
-      const yielded = each((labels, value) => handed.push([labels, value]));
-      for (const [labels, value] of yielded ?? handed) yield `${full}${labelText(labels)} ${valueText(value)}\n`;
+      for (const [labels, value] of read()) yield `${full}${labelText(labels)} ${valueText(value)}\n`;
+    },
+  });
+}
+
+/** As `metric`, with one label: `read` has its values, each with that of the series. */
+export function labelled(exposition: Exposition, type: ValueType, name: string, help: string, label: string, read: () => Iterable<readonly [string, number]>): void {
+  metric(exposition, type, name, help, [label], () => Array.from(read(), ([text, value]) => [{ [label]: text }, value]));
+}
+
+/** As `metric`, without labels; null: it is absent from this scrape. */
+export function single(exposition: Exposition, type: ValueType, name: string, help: string, read: () => number | null): void {
+  metric(exposition, type, name, help, [], () => {
+    const value = read();
+    return value === null ? [] : [[{}, value]];
+  });
+}
+
+/** Adds a histogram, whose cells are read at every scrape: those with an observation. The name gets the prefix of all metrics. */
+export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], read: ReadSeries<HistogramCell>): void {
+  const full = PREFIX + name;
+  exposition.add({
+    name: full,
+    help,
+    type: 'histogram',
+    labelNames,
+    *lines() {
+      // The lines of one cell belong together: they are from one moment.
+      for (const [labels, cell] of read()) if (cell.count > 0) yield* cellLines(full, labels, cell);
     },
   });
 }

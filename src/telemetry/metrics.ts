@@ -3,7 +3,7 @@ import type { FaultCode } from '../errors.ts';
 import type { Outcome } from './access-record.ts';
 import { Cells, type DestinationCells, type FormCells, type FormName, increment, type PolicyFacts } from './cells.ts';
 import { type HealthView, LAST_OUTCOMES, STATUS_CLASSES, viewHealth } from './destination-health.ts';
-import { constant, counter, Exposition, gauge, histogram, type Sample, single } from './exposition.ts';
+import { Exposition, histogram, labelled, metric, single } from './exposition.ts';
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
@@ -64,7 +64,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
   registerTracing(exposition, options.tracing ?? (() => NO_TRACING));
   registerPolicy(exposition, cells);
-  constant(exposition, 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', { version, node: process.versions.node });
+  metric(exposition, 'gauge', 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', ['version', 'node'], () => [[{ version, node: process.versions.node }, 1]]);
   exposition.addForeign(processMetrics());
   const [source, enforcement] = [createSourceMetrics(exposition), createEnforcementMetrics(exposition)];
   registerStates(exposition, parts);
@@ -137,18 +137,12 @@ interface FormLabels extends Readonly<Record<string, string>> {
   readonly destination: string;
 }
 
-type EachForm = (visit: (labels: FormLabels, form: FormCells) => void) => void;
-type EachDestination = (visit: (destination: string, cells: DestinationCells) => void) => void;
-
 function registerRequests(exposition: Exposition, cells: Cells): void {
-  function* eachForm(): Generator<readonly [FormLabels, FormCells], void, undefined> {
-    for (const [destination, { forms }] of cells.destinations) for (const [form, formCells] of forms) yield [{ form, destination }, formCells];
+  function* forms(): Generator<readonly [FormLabels, FormCells], void, undefined> {
+    for (const [destination, counted] of cells.destinations) for (const [form, formCells] of counted.forms) yield [{ form, destination }, formCells];
   }
-  const each: EachForm = (visit) => {
-    for (const [labels, form] of eachForm()) visit(labels, form);
-  };
-  counter(exposition, 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], function* (): Generator<Sample, void, undefined> {
-    for (const [labels, { requests }] of eachForm()) {
+  metric(exposition, 'counter', 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], function* () {
+    for (const [labels, { requests }] of forms()) {
       for (const [client, codes] of requests) {
         for (const [code, counts] of codes) {
           for (const outcome of OUTCOMES) if (counts[outcome] > 0) yield [{ ...labels, client, outcome, code }, counts[outcome]];
@@ -157,114 +151,67 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
     }
   });
   single(exposition, 'counter', 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', () => cells.folded);
-  counter(exposition, 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], (set) => {
-    for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) set({ destination, outcome }, outcomes[outcome]);
+  metric(exposition, 'counter', 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], function* () {
+    for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) yield [{ destination, outcome }, outcomes[outcome]];
   });
-  counter(exposition, 'destination_admitted_total', 'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.', ['destination'], (set) => {
-    for (const [destination, { admitted }] of cells.destinations) set({ destination }, admitted);
+  labelled(exposition, 'counter', 'destination_admitted_total', 'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.', 'destination', () => Array.from(cells.destinations, ([destination, { admitted }]) => [destination, admitted]));
+  metric(exposition, 'counter', 'denials_total', 'Requests denied, by client and code; exported from the start.', ['client', 'code'], function* () {
+    for (const [client, codes] of cells.denials) for (const [code, count] of codes) yield [{ client, code }, count];
   });
-  counter(exposition, 'denials_total', 'Requests denied, by client and code; exported from the start.', ['client', 'code'], (set) => {
-    for (const [client, codes] of cells.denials) for (const [code, count] of codes) set({ client, code }, count);
+  metric(exposition, 'counter', 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], function* () {
+    for (const [labels, { reported }] of forms()) for (const [client, codes] of reported) for (const [code, count] of codes) yield [{ ...labels, client, code }, count];
   });
-  counter(exposition, 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], function* (): Generator<Sample, void, undefined> {
-    for (const [labels, { reported }] of eachForm()) for (const [client, codes] of reported) for (const [code, count] of codes) yield [{ ...labels, client, code }, count];
-  });
-  counter(exposition, 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], (set) => {
-    each((labels, form) => {
+  metric(exposition, 'counter', 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], function* () {
+    for (const [labels, form] of forms()) {
       let { bytesSent, bytesReceived } = form;
       for (const tunnel of form.open) {
         bytesSent += tunnel.bytesSent;
         bytesReceived += tunnel.bytesReceived;
       }
-      set({ ...labels, direction: 'sent' }, bytesSent);
-      set({ ...labels, direction: 'received' }, bytesReceived);
-    });
+      yield [{ ...labels, direction: 'sent' }, bytesSent];
+      yield [{ ...labels, direction: 'received' }, bytesReceived];
+    }
   });
-  gauge(exposition, 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], (set) => {
-    each((labels, form) => {
-      set(labels, form.open.size);
-    });
-  });
-  gauge(exposition, 'client_tunnels', 'Tunnels open now, by client.', ['client'], (set) => {
-    for (const [client, tunnels] of countByClient(cells)) if (client !== '-' || tunnels > 0) set({ client }, tunnels);
-  });
-  histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], (add) => {
-    each((labels, form) => {
-      if (form.exchanges.count > 0) add(labels, form.exchanges);
-    });
-  });
-  histogram(exposition, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], (add) => {
-    each((labels, form) => {
-      if (form.tunnelTimes.count > 0) add(labels, form.tunnelTimes);
-    });
-  });
+  metric(exposition, 'gauge', 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], () => Array.from(forms(), ([labels, { open }]) => [labels, open.size]));
+  labelled(exposition, 'gauge', 'client_tunnels', 'Tunnels open now, by client.', 'client', () => [...countByClient(cells)].filter(([client, tunnels]) => client !== '-' || tunnels > 0));
+  histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], () => Array.from(forms(), ([labels, { exchanges }]) => [labels, exchanges]));
+  histogram(exposition, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], () => Array.from(forms(), ([labels, { tunnelTimes }]) => [labels, tunnelTimes]));
 }
 
 function registerUpstreams(exposition: Exposition, cells: Cells): void {
-  const each: EachDestination = (visit) => {
-    for (const [name, destination] of cells.destinations) {
-      // Nothing should ever be dialled for `-`; if it was, the metrics show it.
-      if (name !== '-' || destination.connectionsOpened + destination.errors.size > 0) visit(name, destination);
+  /** Nothing should ever be dialled for `-`; if it was, the metrics show it. */
+  const dialled = (): (readonly [string, DestinationCells])[] => [...cells.destinations].filter(([name, { connectionsOpened, errors }]) => name !== '-' || connectionsOpened + errors.size > 0);
+  histogram(exposition, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], function* () {
+    for (const [destination, { dns, tcp, hop, tls }] of dialled()) for (const [phase, cell] of Object.entries({ dns, tcp, hop, tls })) yield [{ destination, phase }, cell];
+  });
+  metric(exposition, 'counter', 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], function* () {
+    for (const [destination, { errors }] of dialled()) for (const [error, count] of errors) yield [{ destination, error }, count];
+  });
+  metric(exposition, 'gauge', 'destination_last_outcome', 'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], function* () {
+    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) yield [{ destination, outcome }, cells.destination(destination).health.last === outcome ? 1 : 0];
+  });
+  metric(exposition, 'gauge', 'destination_last_outcome_timestamp_seconds', 'When a request to a destination last had this outcome, Unix time; 0: never.', ['destination', 'outcome'], function* () {
+    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) yield [{ destination, outcome }, cells.destination(destination).health.at[outcome] / 1000];
+  });
+  metric(exposition, 'counter', 'upstream_responses_total', 'Answers of upstreams, by the class of their status.', ['destination', 'class'], function* () {
+    for (const [destination, { health }] of dialled()) for (const answered of STATUS_CLASSES) yield [{ destination, class: answered }, health.answers[answered]];
+  });
+  metric(exposition, 'gauge', 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], function* () {
+    for (const [destination, { connectionsActive, connectionsIdle }] of dialled()) {
+      yield [{ destination, state: 'active' }, connectionsActive];
+      yield [{ destination, state: 'idle' }, connectionsIdle];
     }
-  };
-  histogram(exposition, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], (add) => {
-    each((destination, { dns, tcp, hop, tls }) => {
-      if (dns.count > 0) add({ destination, phase: 'dns' }, dns);
-      if (tcp.count > 0) add({ destination, phase: 'tcp' }, tcp);
-      if (hop.count > 0) add({ destination, phase: 'hop' }, hop);
-      if (tls.count > 0) add({ destination, phase: 'tls' }, tls);
-    });
   });
-  counter(exposition, 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], (set) => {
-    each((destination, { errors }) => {
-      for (const [error, count] of errors) set({ destination, error }, count);
-    });
-  });
-  gauge(exposition, 'destination_last_outcome', 'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], (set) => {
-    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, cells.destination(destination).health.last === outcome ? 1 : 0);
-  });
-  gauge(exposition, 'destination_last_outcome_timestamp_seconds', 'When a request to a destination last had this outcome, Unix time; 0: never.', ['destination', 'outcome'], (set) => {
-    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) set({ destination, outcome }, cells.destination(destination).health.at[outcome] / 1000);
-  });
-  counter(exposition, 'upstream_responses_total', 'Answers of upstreams, by the class of their status.', ['destination', 'class'], (set) => {
-    each((destination, { health }) => {
-      for (const answered of STATUS_CLASSES) set({ destination, class: answered }, health.answers[answered]);
-    });
-  });
-  gauge(exposition, 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], (set) => {
-    each((destination, { connectionsActive, connectionsIdle }) => {
-      set({ destination, state: 'active' }, connectionsActive);
-      set({ destination, state: 'idle' }, connectionsIdle);
-    });
-  });
-  counter(exposition, 'upstream_connections_opened_total', 'Connections opened to upstreams.', ['destination'], (set) => {
-    each((destination, { connectionsOpened }) => {
-      set({ destination }, connectionsOpened);
-    });
-  });
+  labelled(exposition, 'counter', 'upstream_connections_opened_total', 'Connections opened to upstreams.', 'destination', () => dialled().map(([destination, { connectionsOpened }]) => [destination, connectionsOpened]));
 }
 
 function registerPolicy(exposition: Exposition, cells: Cells): void {
-  gauge(exposition, 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', ['hash'], (set) => {
-    set({ hash: cells.config.hash }, 1);
-  });
-  gauge(exposition, 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', ['file'], (set) => {
-    set({ file: cells.config.file }, cells.config.loadedAt / 1000);
-  });
-  gauge(exposition, 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', ['kind'], (set) => {
-    for (const [kind, count] of cells.config.warnings) set({ kind }, count);
-  });
-  gauge(exposition, 'limit', 'Numbers of `limits` in the configuration in force.', ['limit'], (set) => {
-    for (const [limit, most] of Object.entries(cells.limits)) set({ limit }, most);
-  });
-  gauge(exposition, 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', ['certificate'], (set) => {
-    for (const [certificate, expiry] of cells.certificates) set({ certificate }, expiry);
-  });
+  labelled(exposition, 'gauge', 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', 'hash', () => [[cells.config.hash, 1]]);
+  labelled(exposition, 'gauge', 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', 'file', () => [[cells.config.file, cells.config.loadedAt / 1000]]);
+  labelled(exposition, 'gauge', 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', 'kind', () => cells.config.warnings);
+  labelled(exposition, 'gauge', 'limit', 'Numbers of `limits` in the configuration in force.', 'limit', () => Object.entries(cells.limits));
+  labelled(exposition, 'gauge', 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', 'certificate', () => cells.certificates);
   single(exposition, 'gauge', 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', () => (typeof cells.config.listsEnd === 'number' ? cells.config.listsEnd / 1000 : null));
-  gauge(exposition, 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], (set) => {
-    for (const { rule, owner, ticket, until } of cells.ruleEnds) set({ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000);
-  });
-  counter(exposition, 'policy_reloads_total', 'Configurations offered to the running proxy.', ['result'], (set) => {
-    for (const [result, count] of Object.entries(cells.reloads)) set({ result }, count);
-  });
+  metric(exposition, 'gauge', 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], () => cells.ruleEnds.map(({ rule, owner, ticket, until }) => [{ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000]));
+  labelled(exposition, 'counter', 'policy_reloads_total', 'Configurations offered to the running proxy.', 'result', () => Object.entries(cells.reloads));
 }

@@ -23,7 +23,7 @@ const CODES = { FAULTS: 'fault', WARNING_KINDS: 'configuration', DOCTOR_CODES: '
 type Codes = Record<(typeof CODES)[keyof typeof CODES], Set<string>>;
 
 const HELP = new Set(['description', 'option', 'argument', 'addHelpText', 'showHelpAfterError', 'helpOption', 'helpCommand', 'version', 'command', 'addDemoOptions']);
-const METRICS = new Set(['counter', 'gauge', 'histogram', 'constant', 'sample', 'single']);
+const METRICS = new Set(['metric', 'labelled', 'single', 'histogram']);
 const DOCTOR_CALLS = new Set(['ok', 'skipped', 'fail', 'failBy']);
 /** With a problem and what to write instead. */
 const CONFIGURATION_CALLS = new Set(['wrong', 'complain', 'say', 'aboutFile']);

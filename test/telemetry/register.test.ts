@@ -1,19 +1,15 @@
 import t from 'tap';
-import { constant, counter, gauge } from '../../src/telemetry/exposition.ts';
+import { labelled, metric, single } from '../../src/telemetry/exposition.ts';
 import { createExposition } from '../support/exposition.ts';
 import { readScrape } from '../support/prometheus.ts';
 
 t.test('series are as they were handed over, and gone when they are not', async (t) => {
   const exposition = createExposition();
   const values = new Map([['a', 1], ['quote " backslash \\ line\n', 2]]);
-  counter(exposition, 'eaten_total', 'Eaten so far.', ['what'], (set) => {
-    for (const [what, value] of values) set({ what }, value);
-  });
+  labelled(exposition, 'counter', 'eaten_total', 'Eaten so far.', 'what', () => values);
   let known = false;
-  gauge(exposition, 'weather', 'Without labels.', [], (set) => {
-    if (known) set({}, -3.5);
-  });
-  constant(exposition, 'info', 'Always 1.', { version: '1' });
+  single(exposition, 'gauge', 'weather', 'Without labels.', () => (known ? -3.5 : null));
+  metric(exposition, 'gauge', 'info', 'Always 1.', ['version'], () => [[{ version: '1' }, 1]]);
 
   const before = readScrape(await exposition.text());
   t.equal(before.samples.get('eco_egress_eaten_total{what="a"}'), 1);
