@@ -18,8 +18,7 @@ import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
 import { addConfigRoutes, addExplainRoutes, addIncidentRoutes, addTrafficRoutes, type ConfigRoutes, type Explaining, INCIDENT_PATH, type IncidentAnswers, type Traffic } from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
-import { PROBLEM_TYPE, problemBody, rawProblem } from './problem.ts';
-import type { ProblemStatus } from './problem.ts';
+import { type ProblemStatus, rawProblem, sendProblem } from './problem.ts';
 import { addStatusRoutes } from './status-page.ts';
 import type { AdminInfo, Readiness, StatusSources } from './status-sources.ts';
 
@@ -262,8 +261,7 @@ const pathAsked = ({ routeOptions, url }: FastifyRequest): string => routeOption
 function refuseRequest(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string): void {
   // A refused request may have a body that is not read: the connection cannot be reused.
   if (status === 405) reply.header('allow', POSTED.has(pathAsked(reply.request)) ? 'POST' : 'GET, HEAD').header('connection', 'close');
-  if (status === 503) reply.header('retry-after', '1');
-  reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
+  sendProblem(reply, status, detail, title);
 }
 
 /** Bytes that are not a request. */

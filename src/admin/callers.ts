@@ -7,6 +7,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { Tally } from '../crowd.ts';
+import { type TakeTurn, takeTurns } from '../turns.ts';
 
 interface CallerRefusal {
   readonly reason: 'host' | 'cross-site';
@@ -72,27 +73,25 @@ interface QueueLimits {
 export class Queue {
   readonly #limits: QueueLimits;
   readonly #byCaller = new Tally();
-  readonly #waiting: (() => void)[] = [];
-  #running = 0;
+  readonly #takeTurn: TakeTurn;
+  /** Running and waiting. */
+  #size = 0;
 
   constructor(limits: QueueLimits) {
     this.#limits = limits;
+    this.#takeTurn = takeTurns(limits.atOnce);
   }
 
   /** Runs `work` in its turn, and settles as it does. `busy`: it was not started. */
   async run<T>(caller: string, work: () => Promise<T>): Promise<T | 'busy'> {
-    const { atOnce, most, mostOfOne } = this.#limits;
-    if (this.#byCaller.of(caller) >= mostOfOne || this.#running + this.#waiting.length >= most) return 'busy';
+    const { most, mostOfOne } = this.#limits;
+    if (this.#byCaller.of(caller) >= mostOfOne || this.#size >= most) return 'busy';
     this.#byCaller.add(caller);
-    if (this.#running < atOnce) this.#running += 1;
-    // The place passes to the next one.
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#size += 1;
     try {
-      return await work();
+      return await this.#takeTurn(work);
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#running -= 1;
-      else next();
+      this.#size -= 1;
       this.#byCaller.remove(caller);
     }
   }

@@ -28,17 +28,20 @@ const CSP = [
 /** Headers of every page. Without a referrer, browsers would send a null origin with its own forms. */
 export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'same-origin' } as const;
 
-let renderer: Promise<PageRenderer> | null = null;
+const loadRenderer = loadOnce(() => import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>);
 
-async function loadRenderer(): Promise<PageRenderer> {
-  renderer ??= import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>;
-  try {
-    return await renderer;
-  } catch (error) {
-    // A file that could not be read is tried again.
-    renderer = null;
-    throw error;
-  }
+/** Loads at the first call, and again where that failed: a file may be readable later. */
+export function loadOnce<T>(load: () => Promise<T>): () => Promise<T> {
+  let loaded: Promise<T> | null = null;
+  return async () => {
+    loaded ??= load();
+    try {
+      return await loaded;
+    } catch (error) {
+      loaded = null;
+      throw error;
+    }
+  };
 }
 
 /** The page before any script has run: complete, with tables and pictures. */

@@ -1,4 +1,5 @@
 /** The admin listener's own refusals: RFC 9457 bodies with a pointer to the right path. */
+import type { FastifyReply } from 'fastify';
 
 /** The paths of the admin listener, with their purpose. */
 export const ADMIN_PATHS = {
@@ -34,12 +35,21 @@ const TITLES = {
 /** HTTP statuses that the admin port refuses with. */
 export type ProblemStatus = keyof typeof TITLES;
 
+/** Media type of the other answers of the admin port for programs. */
+export const JSON_TYPE = 'application/json; charset=utf-8';
+
 /** Media type of RFC 9457. */
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /** @param title where the standard one of the status is not precise enough */
 export function problemBody(status: ProblemStatus, detail: string, title: string = TITLES[status]): string {
   return `${JSON.stringify({ type: 'about:blank', title, status, detail, paths: ADMIN_PATHS })}\n`;
+}
+
+/** @param retryAfter seconds, where the status is 503 */
+export function sendProblem(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string, retryAfter = 1): FastifyReply {
+  if (status === 503) reply.header('retry-after', String(retryAfter));
+  return reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
 }
 
 /** A whole response for a socket whose request does not reach the router; it announces the close. */

@@ -23,7 +23,7 @@ import type { DestinationTraffic } from '../telemetry/traffic-view.ts';
 import type { Turns } from '../turns.ts';
 import { Queue } from './callers.ts';
 import { composePage, PAGE_HEADERS } from './html-page.ts';
-import { PROBLEM_TYPE, problemBody } from './problem.ts';
+import { JSON_TYPE, PROBLEM_TYPE, problemBody, sendProblem } from './problem.ts';
 
 /** The part of the explainer that the admin port uses. */
 export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'failures' | 'remembers' | 'remembersFailures'>;
@@ -33,7 +33,6 @@ const MOST_FREQUENT = 200;
 const MOST_LATEST = 100;
 const ENTRIES_A_SLICE = 20;
 
-const JSON_TYPE = 'application/json; charset=utf-8';
 const USAGE = 'Write /explain?client=10.8.0.1&method=CONNECT&target=eco-sit.telus.internal:443';
 const HOW_TO_ASK = 'The question is not valid';
 /** The meaning of a parameter, and whether it may be left out. */
@@ -72,7 +71,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     });
     if (result !== 'busy') return result;
     onBusy(request.ip);
-    reply.code(503).header('retry-after', '1').type(PROBLEM_TYPE).send(problemBody(503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are answered at a time. Ask again.`));
+    sendProblem(reply, 503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are answered at a time. Ask again.`);
     return null;
   };
   app.get('/explain', async (request, reply) => {
@@ -95,7 +94,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     return replyAnswer(request, reply, { status: 404, type: PROBLEM_TYPE, json: problemBody(404, detail, 'No recent denial or failure has this request id'), words: detail });
   });
   app.get('/denials', (_request, reply) =>
-    reply.type('application/json; charset=utf-8').send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
+    reply.type(JSON_TYPE).send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
   );
 }
 
@@ -139,16 +138,16 @@ function listParameters(known: QueryParameters): string {
 /** As one JSON document. Each entry may contain some kilobytes from clients, so they are written a few at a time. */
 async function* denialSlices({ frequent, latest, ...counts }: DenialsView, turns: Turns): AsyncGenerator<string, void, undefined> {
   yield `${JSON.stringify(counts).slice(0, -1)},"frequent":[`;
-  yield* entrySlices(frequent, turns);
+  yield* entrySlices(frequent, ENTRIES_A_SLICE, turns);
   yield '],"latest":[';
-  yield* entrySlices(latest, turns);
+  yield* entrySlices(latest, ENTRIES_A_SLICE, turns);
   yield ']}\n';
 }
 
-async function* entrySlices(entries: readonly unknown[], turns: Turns): AsyncGenerator<string, void, undefined> {
-  for (let from = 0; from < entries.length; from += ENTRIES_A_SLICE) {
+async function* entrySlices(entries: readonly unknown[], most: number, turns: Turns): AsyncGenerator<string, void, undefined> {
+  for (let from = 0; from < entries.length; from += most) {
     await turns.next();
-    const slice = JSON.stringify(entries.slice(from, from + ENTRIES_A_SLICE)).slice(1, -1);
+    const slice = JSON.stringify(entries.slice(from, from + most)).slice(1, -1);
     yield escapeUnsafe(`${from === 0 ? '' : ','}${slice}`);
   }
 }
@@ -167,18 +166,17 @@ const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', '::ffff:127.0
 /** The configuration in force, on the admin port: shown to every permitted caller, and reloaded for callers from this host only. */
 export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: ConfigRoutes, turns: Turns): void {
   app.get('/config', (_request, reply) => {
-    reply.type('application/json; charset=utf-8').send(Readable.from(configSlices(inForce(), turns), { objectMode: false }));
+    reply.type(JSON_TYPE).send(Readable.from(configSlices(inForce(), turns), { objectMode: false }));
   });
   let busy = false;
   app.post('/reload', async (request, reply) => {
-    const refuse = (status: 403 | 404 | 503, detail: string, title: string) => reply.code(status).headers(status === 503 ? { 'retry-after': '1' } : {}).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
-    if (!isFromThisHost(request)) return refuse(403, 'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
-    if (reload === null) return refuse(404, 'This proxy was started without a configuration file.', 'There is no file to load');
-    if (busy) return refuse(503, 'Wait for its outcome, which the log has too.', 'A reload is under way');
+    if (!isFromThisHost(request)) return sendProblem(reply, 403, 'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
+    if (reload === null) return sendProblem(reply, 404, 'This proxy was started without a configuration file.', 'There is no file to load');
+    if (busy) return sendProblem(reply, 503, 'Wait for its outcome, which the log has too.', 'A reload is under way');
     busy = true;
     try {
       const outcome = await reload();
-      return await reply.code(outcome.result === 'applied' ? 200 : 422).type('application/json; charset=utf-8').send(`${escapeUnsafe(JSON.stringify(reportOutcome(outcome)))}\n`);
+      return await reply.code(outcome.result === 'applied' ? 200 : 422).type(JSON_TYPE).send(`${escapeUnsafe(JSON.stringify(reportOutcome(outcome)))}\n`);
     } finally {
       busy = false;
     }
@@ -192,12 +190,8 @@ function isFromThisHost({ socket: { remoteAddress, localAddress } }: FastifyRequ
 /** A file may have tens of thousands of values, so they are written a few at a time. */
 async function* configSlices(inForce: InForce, turns: Turns): AsyncGenerator<string, void, undefined> {
   const { file, hash, loadedAt } = inForce;
-  const settings = inForce.settings();
   yield `${escapeUnsafe(JSON.stringify({ file, hash, loadedAt: new Date(loadedAt).toISOString(), warnings: tellWarnings(inForce) })).slice(0, -1)},"settings":[`;
-  for (let from = 0; from < settings.length; from += SETTINGS_A_SLICE) {
-    await turns.next();
-    yield `${from === 0 ? '' : ','}${escapeUnsafe(JSON.stringify(settings.slice(from, from + SETTINGS_A_SLICE)).slice(1, -1))}`;
-  }
+  yield* entrySlices(inForce.settings(), SETTINGS_A_SLICE, turns);
   yield ']}\n';
 }
 

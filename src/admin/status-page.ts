@@ -4,8 +4,8 @@ import type { FastifyInstance } from 'fastify';
 import { escapeUnsafe } from '../telemetry/safe-text.ts';
 import type { Turns } from '../turns.ts';
 import { buildHistory, buildStatus } from './build-status.ts';
-import { composePage, PAGE_HEADERS } from './html-page.ts';
-import { PROBLEM_TYPE, problemBody } from './problem.ts';
+import { composePage, loadOnce, PAGE_HEADERS } from './html-page.ts';
+import { JSON_TYPE, sendProblem } from './problem.ts';
 import type { StatusSources } from './status-sources.ts';
 import { STREAM_HEADERS, Watchers } from './watchers.ts';
 
@@ -34,7 +34,7 @@ export function addStatusRoutes(app: FastifyInstance, { sources, stepSeconds, tu
   app.get('/status.json', async (_request, reply) => {
     await turns.next();
     const now = view();
-    return reply.type('application/json; charset=utf-8').send(`${safeJson({ ...now, history: buildHistory(sources, now, stepSeconds) })}\n`);
+    return reply.type(JSON_TYPE).send(`${safeJson({ ...now, history: buildHistory(sources, now, stepSeconds) })}\n`);
   });
   app.head('/events', (_request, reply) => {
     reply.headers(STREAM_HEADERS).send();
@@ -45,11 +45,11 @@ export function addStatusRoutes(app: FastifyInstance, { sources, stepSeconds, tu
       return;
     }
     onBusy(request.ip);
-    reply.code(503).header('retry-after', '5').type(PROBLEM_TYPE).send(problemBody(503, 'Too many watch this page already, from this address or in all. Close a tab, or ask for /status.json.'));
+    sendProblem(reply, 503, 'Too many watch this page already, from this address or in all. Close a tab, or ask for /status.json.', undefined, 5);
   });
   app.get<{ Params: { name: string } }>('/page/:name', async (request, reply) => {
-    const asset = await readAsset(request.params.name);
-    if (asset === null) return reply.code(404).type(PROBLEM_TYPE).send(problemBody(404, 'The status page has no such part.'));
+    const asset = (await loadAssets()).get(request.params.name);
+    if (asset === undefined) return sendProblem(reply, 404, 'The status page has no such part.');
     return reply.type(asset.type).send(asset.text);
   });
 }
@@ -71,22 +71,8 @@ interface Asset {
 }
 
 /** By name below /page/. */
-let assets: Promise<ReadonlyMap<string, Asset>> | null = null;
-
-/** Null: there is none of this name. */
-async function readAsset(name: string): Promise<Asset | null> {
-  assets ??= readAssets();
-  try {
-    return (await assets).get(name) ?? null;
-  } catch (error) {
-    // A file that could not be read is tried again.
-    assets = null;
-    throw error;
-  }
-}
-
-async function readAssets(): Promise<ReadonlyMap<string, Asset>> {
+const loadAssets = loadOnce(async (): Promise<ReadonlyMap<string, Asset>> => {
   const files = new Map((await readdir(FOLDER)).filter((name) => name !== UNSERVED).map((name) => [name, new URL(name, FOLDER).href]));
   files.set('preact.js', import.meta.resolve('preact')).set('uplot.js', import.meta.resolve('uplot/dist/uPlot.esm.js')).set('uplot.css', import.meta.resolve('uplot/dist/uPlot.min.css'));
   return new Map(await Promise.all(Array.from(files, async ([name, file]): Promise<[string, Asset]> => [name, { type: MEDIA_TYPES[name.split('.').at(-1) ?? ''] ?? 'application/octet-stream', text: await readFile(new URL(file), 'utf8') }])));
-}
+});

@@ -13,6 +13,7 @@ import { Fault } from '../errors.ts';
 import { askOnce, type OneAnswer, type OneQuestion } from '../relay/ask-once.ts';
 import type { Verification } from '../source-ip/verify.ts';
 import { type Authority, formatAuthority } from '../targets/host.ts';
+import { takeTurns } from '../turns.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
 import type { Target } from './targets.ts';
 
@@ -116,7 +117,7 @@ export function createTools({ config, lookup, timeouts, timeout, signal = new Ab
   const resolver = createResolver(lookups);
   const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
   const usual = dialler(resolver);
-  const turns = createTurns(MOST_AT_ONCE);
+  const turns = takeTurns(MOST_AT_ONCE);
 
   return {
     timeout,
@@ -148,27 +149,6 @@ function pinned(resolver: Resolver, host: string, address: string): Resolver {
   return {
     cached: (name) => (name === host ? [address] : resolver.cached(name)),
     resolve: (name, signal) => (name === host ? Promise.resolve([address]) : resolver.resolve(name, signal)),
-  };
-}
-
-/** Runs work when it is its turn. */
-export type TakeTurn = <T>(work: () => Promise<T>) => Promise<T>;
-
-/** Limits how many tasks run at once; the others wait in order. */
-export function createTurns(most: number): TakeTurn {
-  const waiting: (() => void)[] = [];
-  let running = 0;
-  return async (work) => {
-    if (running >= most) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running += 1;
-    try {
-      return await work();
-    } finally {
-      const next = waiting.shift();
-      // The next task takes this place.
-      if (next === undefined) running -= 1;
-      else next();
-    }
   };
 }
 

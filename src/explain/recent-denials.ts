@@ -44,24 +44,54 @@ interface RecentDenialsOptions {
 const SINGLE = 1_000;
 const FREQUENT = 200;
 
-/** Keeps the latest denials, and approximate counts of the most frequent ones, in bounded memory. */
-export class RecentDenials {
+/** The latest requests, each by its request id. */
+class LatestRequests {
+  /** Most requests that are kept. */
+  readonly room: number;
   readonly #ring: KeptRequest[] = [];
   readonly #byId = new Map<string, KeptRequest>();
-  readonly #frequent: TopCounts<KeptRequest>;
-  readonly #single: number;
-  readonly #now: () => number;
   #total = 0;
 
-  constructor({ single = SINGLE, frequent = FREQUENT, now = Date.now }: RecentDenialsOptions = {}) {
-    this.#single = single;
-    this.#now = now;
-    this.#frequent = new TopCounts(frequent);
+  constructor(room: number) {
+    this.room = room;
   }
 
-  /** Most single denials that are kept. */
-  get room(): number {
-    return this.#single;
+  /** Requests kept since the start. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** The oldest makes room. */
+  protected keep(request: KeptRequest): void {
+    const place = this.#total % this.room;
+    const oldest = this.#ring[place];
+    if (oldest !== undefined) this.#byId.delete(oldest.requestId);
+    this.#ring[place] = request;
+    this.#byId.set(request.requestId, request);
+    this.#total += 1;
+  }
+
+  /** Null: it was never kept, or is too old. */
+  find(requestId: string): KeptRequest | null {
+    return this.#byId.get(requestId) ?? null;
+  }
+
+  /** The latest first. */
+  latest(most: number): DenialRecord[] {
+    const length = Math.min(this.#ring.length, most);
+    return Array.from({ length }, (_, back) => this.#ring[(this.#total - 1 - back) % this.room] ?? []).flat().map(recordOf);
+  }
+}
+
+/** Keeps the latest denials, and approximate counts of the most frequent ones, in bounded memory. */
+export class RecentDenials extends LatestRequests {
+  readonly #frequent: TopCounts<KeptRequest>;
+  readonly #now: () => number;
+
+  constructor({ single = SINGLE, frequent = FREQUENT, now = Date.now }: RecentDenialsOptions = {}) {
+    super(single);
+    this.#now = now;
+    this.#frequent = new TopCounts(frequent);
   }
 
   /**
@@ -76,19 +106,9 @@ export class RecentDenials {
     const ask = fault instanceof Denial ? fault.ask : (permit?.ask ?? null);
     const found = denied ? enforced(record, fault) : reported(record, permit);
     const denial = keep(record, denied ? 'deny' : 'report', found, ask, this.#now());
-    const place = this.#total % this.#single;
-    const oldest = this.#ring[place];
-    if (oldest !== undefined) this.#byId.delete(oldest.requestId);
-    this.#ring[place] = denial;
-    this.#byId.set(denial.requestId, denial);
-    this.#total += 1;
+    this.keep(denial);
     const who = denial.client === '-' ? denial.clientAddress : denial.client;
     this.#frequent.count(`${who} ${denial.host}`, denial);
-  }
-
-  /** Null: never denied, or too old. */
-  find(requestId: string): KeptRequest | null {
-    return this.#byId.get(requestId) ?? null;
   }
 
   /** @param mostFrequent most entries of that list; @param mostLatest likewise */
@@ -100,13 +120,7 @@ export class RecentDenials {
       overcount: error,
       latest: recordOf(latest),
     }));
-    const { length } = this.#ring;
-    const latest: DenialRecord[] = [];
-    for (let back = 1; back <= Math.min(length, mostLatest); back += 1) {
-      const denial = this.#ring[(this.#total - back) % this.#single];
-      if (denial !== undefined) latest.push(recordOf(denial));
-    }
-    return { total: this.#total, kept: this.#single, frequent, latest };
+    return { total: this.total, kept: this.room, frequent, latest: this.latest(mostLatest) };
   }
 }
 
@@ -197,13 +211,9 @@ export class TopCounts<T> {
 const MOST_FAILURES = 200;
 
 /** Keeps the latest failures in bounded memory. */
-export class RecentFailures {
-  /** The oldest first. */
-  readonly #byId = new Map<string, KeptRequest>();
-
-  /** Most failures that are kept. */
-  get room(): number {
-    return MOST_FAILURES;
+export class RecentFailures extends LatestRequests {
+  constructor() {
+    super(MOST_FAILURES);
   }
 
   /**
@@ -213,19 +223,6 @@ export class RecentFailures {
   note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void {
     if (fault === null || outcomeOf(record) !== 'failed' || PLANNED_ENDS.has(fault.code)) return;
     const { code, message: detail, remedy } = fault;
-    this.#byId.set(record.requestId, keep(record, 'allow', { code, detail, remedy }, permit?.ask ?? null, Date.now()));
-    if (this.#byId.size <= MOST_FAILURES) return;
-    const [oldest = ''] = this.#byId.keys();
-    this.#byId.delete(oldest);
-  }
-
-  /** Null: it has not failed, or is too old. */
-  find(requestId: string): KeptRequest | null {
-    return this.#byId.get(requestId) ?? null;
-  }
-
-  /** The latest first. */
-  latest(most: number): DenialRecord[] {
-    return [...this.#byId.values()].slice(-most).reverse().map(recordOf);
+    this.keep(keep(record, 'allow', { code, detail, remedy }, permit?.ask ?? null, Date.now()));
   }
 }

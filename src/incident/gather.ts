@@ -7,7 +7,7 @@ import type { CircuitsView } from '../dial/circuit.ts';
 import type { DialHistory } from '../dial/dial-history.ts';
 import type { Lookup } from '../dial/lookup.ts';
 import type { PortsInUse } from '../dial/ports.ts';
-import { createTools, createTurns } from '../doctor/examination.ts';
+import { createTools } from '../doctor/examination.ts';
 import { Fault } from '../errors.ts';
 import { type Target, targetGuard, targetsOf } from '../doctor/targets.ts';
 import type { DenialRecord } from '../explain/kept-request.ts';
@@ -16,6 +16,7 @@ import type { Verification, VerifyRequest } from '../source-ip/verify.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { type HealthView, LAST_OUTCOMES } from '../telemetry/destination-health.ts';
 import { bound } from '../telemetry/safe-text.ts';
+import { takeTurns } from '../turns.ts';
 import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, ProxyEvidence, SourceEvidence } from './evidence.ts';
 import { outcomeOfTry, RECENT_MS } from './finding.ts';
 import { type IncidentVerdict, judgeIncident } from './judge.ts';
@@ -56,7 +57,7 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
   loop.enable();
   const segments = readSentSegments();
   const clocks: TryContext['clocks'] = [];
-  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), turns: createTurns(MOST_ROUTES_AT_ONCE), clocks };
+  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), turns: takeTurns(MOST_ROUTES_AT_ONCE), clocks };
   const failures = sources.failures(MOST_FAILURES_READ);
   const failedAt = destinations.flatMap(({ name, hosts, ports }) => {
     if (!hosts.some((host) => host.startsWith('*')) && ports.every((port) => typeof port === 'number')) return [];

@@ -3,13 +3,14 @@ import { TLSSocket } from 'node:tls';
 import type { Dialled } from '../dial/dial.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { tryConnect } from '../dial/try-connect.ts';
-import type { TakeTurn, Tools } from '../doctor/examination.ts';
+import type { Tools } from '../doctor/examination.ts';
 import { noteClock } from '../doctor/partner-checks.ts';
 import { dialTargetOf, type Target, targetGuard } from '../doctor/targets.ts';
 import { Fault } from '../errors.ts';
 import { createHopGuard } from '../policy/address-guard.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { bound } from '../telemetry/safe-text.ts';
+import type { TakeTurn } from '../turns.ts';
 import type { AddressTry, HttpTry, NameTry, ParentTry, RouteTry, TcpOutcome, TcpTry, TlsTry, TriedFault } from './evidence.ts';
 
 /** For all tries of one question. */

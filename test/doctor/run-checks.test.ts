@@ -1,7 +1,7 @@
 /** The order in which checks run, what --only shows, and what becomes of one that throws. */
 import t from 'tap';
 import { type Check, fail, type DoctorFinding, ok, runChecks } from '../../src/doctor/finding.ts';
-import { createTurns } from '../../src/doctor/examination.ts';
+import { takeTurns } from '../../src/turns.ts';
 import { Fault } from '../../src/errors.ts';
 
 type Log = string[];
@@ -44,7 +44,7 @@ t.test('only some: what they need runs, and shows only what is broken', async (t
 });
 
 t.test('so many at once, in the order in which they came, failures included', async (t) => {
-  const turns = createTurns(2);
+  const turns = takeTurns(2);
   let running = 0;
   let most = 0;
   const order: number[] = [];

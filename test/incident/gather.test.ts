@@ -1,7 +1,8 @@
 /** What a question reads of the proxy's own state, with counted sources in place of a proxy. */
 import { createServer } from 'node:net';
 import t from 'tap';
-import { createTools, createTurns } from '../../src/doctor/examination.ts';
+import { createTools } from '../../src/doctor/examination.ts';
+import { takeTurns } from '../../src/turns.ts';
 import { targetsOf } from '../../src/doctor/targets.ts';
 import { Fault } from '../../src/errors.ts';
 import { Incidents, type IncidentSources } from '../../src/incident/gather.ts';
@@ -38,7 +39,7 @@ t.test('a route through parents that do not answer ends when all tries have to, 
   const limit = new AbortController();
   const tools = createTools({ config, timeouts: { resolve: 60_000, connect: 60_000, tls: 60_000 }, timeout: 60_000, signal: limit.signal });
   const over = new AbortController();
-  const context = { tools, isSelf: () => false, now: Date.now, signal: over.signal, turns: createTurns(1), clocks: [] };
+  const context = { tools, isSelf: () => false, now: Date.now, signal: over.signal, turns: takeTurns(1), clocks: [] };
   const [first, second] = [tryRoute(target, context), tryRoute(target, context)];
   over.abort();
   limit.abort(new Fault('connect-timeout', 'no result'));

@@ -179,7 +179,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('server-certificate-not-tried', 'src/config/key-files.ts', 'test/reload/reload.test.ts', "  tryTls(() => { tryServer(config); }, [...path, 'certFile'], complain);\n", ''),
       mutant('refused-reload-applied', 'src/service.ts', 'test/reload/reload.test.ts', 'if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);', ''),
       mutant('refusal-not-shown', 'src/reload/outcome.ts', 'test/reload/reload.test.ts', "['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]", '[]'),
-      mutant('reload-asked-from-elsewhere', 'src/admin/routes.ts', 'test/cli/reload.test.ts', 'if (!isFromThisHost(request)) return refuse(403,', "if (request.ip === '') return refuse(403,"),
+      mutant('reload-asked-from-elsewhere', 'src/admin/routes.ts', 'test/cli/reload.test.ts', 'if (!isFromThisHost(request)) return sendProblem(reply, 403,', "if (request.ip === '') return sendProblem(reply, 403,"),
       mutant('reload-asked-by-another-site', 'src/admin/callers.ts', 'test/admin/caller.test.ts', "if (site === undefined || site === 'same-origin' || site === 'none') return false;", "if (site !== 'cross-origin') return false;"),
       mutant('admin-by-any-name', 'src/admin/callers.ts', 'test/admin/caller.test.ts', 'if (host !== undefined && !isOurs(host, hosts)) {', "if (host === '') {"),
     ],
