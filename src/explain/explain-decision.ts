@@ -168,7 +168,7 @@ function explainTokens(tokens: NonNullable<ClientConfig['tokens']>, { token, rej
   if (token === null) return { kind: 'tokens', matches: false, detail: unverified('token', rejected) };
   const issued = tokens.filter(({ issuer }) => issuer === token.issuer);
   const meant = issued.filter(({ audience }) => token.audiences.includes(audience));
-  const subject = meant.flatMap(({ subjects }) => subjects).find((pattern) => (pattern.includes('*') ? matchWildcard(pattern, token.subject, NAME_STOPS) : pattern === token.subject));
+  const subject = meant.flatMap(({ subjects }) => subjects).find((pattern) => matchWildcard(pattern, token.subject, NAME_STOPS));
   if (subject !== undefined) return { kind: 'tokens', matches: true, detail: `the subject ${show(token.subject)} is ${subject}` };
   const detail =
     issued.length === 0

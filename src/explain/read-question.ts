@@ -139,7 +139,7 @@ function firstToken(client: ClientConfig | null): Peer['token'] {
 /** From the issuer that a client expects such a subject from; if there is none, from an unknown one. */
 function tokenFor(subject: string, clients: readonly ClientConfig[]): Peer['token'] {
   const tokens = clients.flatMap((client) => client.tokens ?? []);
-  const fits = tokens.find(({ subjects }) => subjects.some((pattern) => (pattern.includes('*') ? matchWildcard(pattern, subject, NAME_STOPS) : pattern === subject)));
+  const fits = tokens.find(({ subjects }) => subjects.some((pattern) => matchWildcard(pattern, subject, NAME_STOPS)));
   return fits === undefined ? { issuer: '-', audiences: [], subject } : { issuer: fits.issuer, audiences: [fits.audience], subject };
 }
 

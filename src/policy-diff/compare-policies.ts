@@ -14,8 +14,8 @@ import { ClassCollector, type TargetGroup } from './collect-classes.ts';
 import { chainsOf, compareCell, type Comparison } from './compare-cell.ts';
 import { PathCutter } from './cut-requests.ts';
 import { type HostAtom, OTHER_HOSTS, type PolicyDiff } from './diff-class.ts';
-import { makeSides, type PolicySide } from './judge-request.ts';
-import { findNameBelow, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
+import { findPrefix, makeSides, type PolicySide } from './judge-request.ts';
+import { listHostAtoms, type PeerPair, pairPeers, type WhoAsks } from './peer-pairs.ts';
 import { type Meter, NO_BOUND, runSteps } from './work.ts';
 
 /** With the positions of its destinations. */
@@ -82,14 +82,9 @@ export function comparePolicyConfigs(before: PolicyConfig, after: PolicyConfig, 
 
 function groupHosts(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
-  const atoms: HostAtom[] = [];
-  for (const pattern of patterns) {
-    const witness = pattern.startsWith('*.') ? findNameBelow(pattern.slice(2), patterns) : pattern;
-    if (witness !== null) atoms.push({ pattern, witness });
-  }
   let other = 'other.example';
   while (sides.some(({ policy }) => policy.hosts.find(other).length > 0)) other = `${other.replace(/\.[a-z]+$/, '')}.x${other.length}z`;
-  atoms.push({ pattern: OTHER_HOSTS, witness: other });
+  const atoms: HostAtom[] = [...listHostAtoms(patterns), { pattern: OTHER_HOSTS, witness: other }];
   const groups = new Map<string, IndexedTarget & { readonly hosts: HostAtom[] }>();
   for (const atom of atoms) {
     const [one, later] = sides.map(({ policy }) => policy.hosts.find(atom.witness)) as [readonly number[], readonly number[]];
@@ -106,11 +101,8 @@ function groupPrefixes(sides: readonly [PolicySide, PolicySide]): IndexedTarget[
   const sorted = prefixes.toSorted();
   return prefixes.map((prefix) => {
     const indexes = sides.map(({ gateways }) => {
-      for (let end = prefix.length; end > 0; end = prefix.lastIndexOf('/', end - 1)) {
-        const destination = gateways.get(prefix.slice(0, end));
-        if (destination !== undefined) return [destination.index];
-      }
-      return [];
+      const destination = gateways.get(findPrefix(gateways, prefix) ?? '');
+      return destination === undefined ? [] : [destination.index];
     }) as unknown as [readonly number[], readonly number[]];
     const below = `${prefix}/`;
     let at = lowerBound(sorted, below);

@@ -143,10 +143,9 @@ function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredent
   if (basic !== null && !basic.some((entry) => entry.user === user)) return false;
   if (tokens === null) return true;
   if (token === null) return false;
-  return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchesText(pattern, token.subject)));
+  return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchWildcard(pattern, token.subject, NAME_STOPS)));
 }
 
-const matchesText = (pattern: string, text: string): boolean => (pattern.includes('*') ? matchWildcard(pattern, text, NAME_STOPS) : pattern === text);
 
 const OTHER_USER = 'credentials of no client';
 
@@ -187,7 +186,7 @@ function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter:
   };
   const names = lists.flat(2);
   const hosts = new Set(names.filter((name) => name.startsWith('DNS:')).map((name) => name.slice('DNS:'.length)));
-  for (const host of listHostWitnesses(hosts)) add(`DNS:${host}`);
+  for (const { witness } of listHostAtoms(hosts)) add(`DNS:${witness}`);
   const uris = lists.flat().map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, NAME_STOPS)), before: '' }));
   if (uris.some(({ patterns }) => patterns.length > 0)) for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter)) if (vector.includes('1')) add(text);
   const found = [...singles.values()];
@@ -219,17 +218,15 @@ function mayDisagree(clients: readonly (readonly ClientConfig[])[], one: Certifi
 }
 
 /** For each name itself, and for each `*.suffix` another name below it that no longer suffix matches. */
-export function listHostWitnesses(patterns: ReadonlySet<string>): string[] {
-  const found: string[] = [];
-  for (const pattern of patterns) {
-    const host = pattern.startsWith('*.') ? findNameBelow(pattern.slice(2), patterns) : pattern;
-    if (host !== null) found.push(host);
-  }
-  return found;
+export function listHostAtoms(patterns: ReadonlySet<string>): { readonly pattern: string; readonly witness: string }[] {
+  return [...patterns].flatMap((pattern) => {
+    const witness = pattern.startsWith('*.') ? findNameBelow(pattern.slice(2), patterns) : pattern;
+    return witness === null ? [] : [{ pattern, witness }];
+  });
 }
 
 /** A name below a suffix that is neither listed nor matched by a longer one; null: it would be too long. */
-export function findNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
+function findNameBelow(suffix: string, patterns: ReadonlySet<string>): string | null {
   for (let count = 0; ; count += 1) {
     const label = count === 0 ? 'any' : `any${count}`;
     const name = `${label}.${suffix}`;

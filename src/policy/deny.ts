@@ -18,6 +18,12 @@ function deny(code: FaultCode, client: Client, destination: Destination, detail:
   return { verdict: 'deny', code, client, destination, detail, remedy, challenges };
 }
 
+/** By a destination that has the host. @param remedy where neither another destination nor another client is to be changed instead */
+function denyAt(code: FaultCode, ask: Ask, client: CompiledClient, destination: CompiledDestination, detail: string, remedy: string): Deny {
+  const { config, shared } = destination;
+  return deny(code, client.config, config, detail, remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedy));
+}
+
 /** `client-not-allowed` (403). */
 export function denyClient({ peer, form }: Ask): Deny {
   const address = show(peer.address);
@@ -55,34 +61,29 @@ export function denyHost(policy: Policy, ask: Ask, client: ClientConfig): Deny {
 
 /** `port-not-allowed`: a destination has the host, but not the port. */
 export function denyPort(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
-  const { config, shared } = destination;
-  const { name, ports } = config;
-  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForPort(config, ask.port));
-  return deny('port-not-allowed', client.config, config, `${asked(ask)}: the destination ${name} has ${enumerate('port', ports)}`, remedy);
+  const { config } = destination;
+  return denyAt('port-not-allowed', ask, client, destination, `${asked(ask)}: the destination ${config.name} has ${enumerate('port', config.ports)}`, remedyForPort(config, ask.port));
 }
 
 /** `form-not-allowed`: the destination does not take this form. */
 export function denyForm(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
-  const { config, shared } = destination;
-  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForForm(config, ask.form));
-  return deny('form-not-allowed', client.config, config, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedy);
+  const { config } = destination;
+  return denyAt('form-not-allowed', ask, client, destination, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedyForForm(config, ask.form));
 }
 
 /** No rule joins the two. */
 export function denyPair(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
-  const { config, shared } = destination;
+  const { config } = destination;
   // A client with a wrong password may have matched another client than intended.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
-  const remedy = remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForRule(client.config, config, { method: null, path: null }));
-  return deny('no-rule', client.config, config, `${asked(ask)}: no rule lets ${client.config.name} use ${config.name}${rejected}`, remedy);
+  return denyAt('no-rule', ask, client, destination, `${asked(ask)}: no rule lets ${client.config.name} use ${config.name}${rejected}`, remedyForRule(client.config, config, { method: null, path: null }));
 }
 
 /** A rule joins the two, but does not apply. */
 export function denyRule(ask: Ask, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
-  const { config, shared } = destination;
+  const { config } = destination;
   const lets = `${rule.name} lets ${client.config.name} use ${config.name}`;
-  const denied = (code: FaultCode, detail: string): Deny =>
-    deny(code, client.config, config, detail, remedyInstead(ask, client, destination) ?? (shared ? whereShared(config) : remedyForRule(client.config, config, contentLike(rule.config, ask))));
+  const denied = (code: FaultCode, detail: string): Deny => denyAt(code, ask, client, destination, detail, remedyForRule(client.config, config, contentLike(rule.config, ask)));
   switch (miss) {
     case 'early':
       return denied('rule-expired', `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`);
