@@ -90,7 +90,6 @@ function spellings(env: Env, name: string): { readonly name: string; readonly va
 
 const proxies = (env: Env): { readonly name: string; readonly value: string }[] => PROXIES.flatMap((name) => spellings(env, name));
 
-/** The usual mistakes in the variables that make programs use a proxy: one entry each. Pure. */
 function usesProxy(env: Env): boolean {
   return proxies(env).length > 0;
 }
@@ -101,6 +100,7 @@ function javaOptions(env: Env): ReadonlyMap<string, string> | null {
   return new Map([...text.matchAll(/-D([\w.]+)=("[^"]*"|'[^']*'|\S*)/g)].map(([, key = '', value = '']) => [key, value.replaceAll(/["']/g, '')]));
 }
 
+/** The usual mistakes in the variables that make programs use a proxy: one entry each. Pure. */
 const MISTAKES: readonly Mistake[] = [
   {
     code: 'proxy-url-malformed',

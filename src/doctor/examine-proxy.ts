@@ -8,13 +8,13 @@ import type { Verification } from '../source-ip/verify.ts';
 import { chooseFormsProxy } from './choose-proxy.ts';
 import { checkEnvironment } from './environment.ts';
 import { createTools, createTrail, type Examination, type HostFacts } from './examination.ts';
-import { type Check, createReport, type DoctorReport, runChecks } from './finding.ts';
+import { type Check, createReport, type DoctorFinding, type DoctorReport, runChecks } from './finding.ts';
 import { checkForms } from './form-checks.ts';
 import { checkClock, checkConfiguration, checkOpenFiles, checkPorts, checkRoute } from './machine-checks.ts';
 import { checkHttp, checkTls } from './partner-checks.ts';
 import type { Authority } from '../targets/host.ts';
 import type { FormsProxy, ProxyAddress } from './proxy-address.ts';
-import { targetsOf } from './targets.ts';
+import { type Target, targetsOf } from './targets.ts';
 import { checkHops, checkResolution, checkSilence, checkSourceAddress, checkTcp } from './way-checks.ts';
 
 /** For `examineProxy`. */
@@ -34,15 +34,20 @@ export interface ProxyExamination {
   readonly lookup?: Lookup;
 }
 
+/** A check that looks at one target at a time: all at once, the findings in the order of the targets. */
+function ofEachTarget(check: (target: Target, examination: Examination) => Promise<DoctorFinding[]>): Check<Examination>['run'] {
+  return async (examination) => (await Promise.all(examination.targets.map((target) => check(target, examination)))).flat();
+}
+
 /** In the order of a request's path. */
 export const PROXY_CHECKS: readonly Check<Examination>[] = [
   { name: 'configuration', title: 'Configuration', needs: [], run: (examination) => Promise.resolve(checkConfiguration(examination)) },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkResolution },
   { name: 'route', title: 'Routes to the addresses', needs: ['names'], run: checkRoute },
-  { name: 'tcp', title: 'TCP', needs: ['route'], run: checkTcp },
+  { name: 'tcp', title: 'TCP', needs: ['route'], run: ofEachTarget(checkTcp) },
   { name: 'hops', title: 'Parent proxies on the way', needs: ['names'], run: checkHops },
-  { name: 'tls', title: 'TLS with the partner', needs: ['tcp', 'hops'], run: checkTls },
-  { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: checkHttp },
+  { name: 'tls', title: 'TLS with the partner', needs: ['tcp', 'hops'], run: ofEachTarget(checkTls) },
+  { name: 'http', title: 'HTTP with the partner', needs: ['tls'], run: ofEachTarget(checkHttp) },
   { name: 'forms', title: 'Forms of request, as a client asks', needs: ['http'], run: checkForms },
   { name: 'source-address', title: 'Source address', needs: ['names'], run: checkSourceAddress },
   { name: 'nat-ports', title: 'NAT ports', needs: [], run: checkPorts },

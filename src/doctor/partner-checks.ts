@@ -15,12 +15,8 @@ const SOON_DAYS = 14;
 /** A certificate may be for hundreds. */
 const LONGEST_NAMES = 200;
 
-/** A TLS handshake with each target that speaks it, reached as requests reach it. */
-export async function checkTls(examination: Examination): Promise<DoctorFinding[]> {
-  return (await Promise.all(examination.targets.map((target) => checkTlsOf(target, examination)))).flat();
-}
-
-async function checkTlsOf(target: Target, examination: Examination): Promise<DoctorFinding[]> {
+/** A TLS handshake with a target that speaks it, reached as requests reach it. */
+export async function checkTls(target: Target, examination: Examination): Promise<DoctorFinding[]> {
   const { protocol, where } = target;
   const reached = examination.trail.reached.get(targetKey(target));
   if (protocol !== 'tls') return [];
@@ -47,7 +43,7 @@ async function checkAddress(target: Target, address: string | undefined, subject
 }
 
 /** Null: another connection shows none, and the first finding stands alone. */
-async function readChain(target: Target, address: string | undefined, { isSelf, tools }: Examination): Promise<readonly PartnerCertificate[] | null> {
+export async function readChain(target: Target, address: string | undefined, { isSelf, tools }: Pick<Examination, 'isSelf' | 'tools'>): Promise<readonly PartnerCertificate[] | null> {
   const { host, port, destination } = target;
   try {
     const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
@@ -80,11 +76,7 @@ export function describeChain(chain: readonly PartnerCertificate[]): string {
 }
 
 /** Whether HTTP is answered, over the same path as the proxy's requests. Any answer below 500 is ok: its meaning is between partner and client. */
-export async function checkHttp(examination: Examination): Promise<DoctorFinding[]> {
-  return (await Promise.all(examination.targets.map((target) => checkHttpOf(target, examination)))).flat();
-}
-
-async function checkHttpOf(target: Target, { host, isSelf, tools, trail }: Examination): Promise<DoctorFinding[]> {
+export async function checkHttp(target: Target, { host, isSelf, tools, trail }: Examination): Promise<DoctorFinding[]> {
   const { destination, protocol, where } = target;
   if (protocol === 'unknown') return trail.reached.has(targetKey(target)) ? [skipped(where, 'what this port speaks is not known')] : [];
   if (!trail.reached.has(targetKey(target))) return [skipped(where, 'not reached: see tcp and hops')];

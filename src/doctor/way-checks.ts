@@ -105,11 +105,7 @@ function isMadeUp(address: string): boolean {
 }
 
 /** TCP to every permitted address and port, where the route has no hop. */
-export async function checkTcp(examination: Examination): Promise<DoctorFinding[]> {
-  return (await Promise.all(examination.targets.map((target) => checkTcpOf(target, examination)))).flat();
-}
-
-async function checkTcpOf(target: Target, { tools, trail }: Examination): Promise<DoctorFinding[]> {
+export async function checkTcp(target: Target, { tools, trail }: Examination): Promise<DoctorFinding[]> {
   const { destination, host, port, where } = target;
   if (destination.via.length > 0) return [skipped(where, `by ${destination.via.map(({ name }) => name).join(', then ')}: see hops`)];
   const addresses = trail.addresses.get(targetKey(target)) ?? [];

@@ -1,10 +1,9 @@
 /** Tries a destination step by step: each name, each address and port, each parent, with the same steps as the proxy's dials, with its own time limits and ignoring open circuits. */
 import { TLSSocket } from 'node:tls';
 import type { Dialled } from '../dial/dial.ts';
-import { readPeerChain } from '../dial/peer-chain.ts';
 import { tryConnect } from '../dial/try-connect.ts';
 import type { Tools } from '../doctor/examination.ts';
-import { noteClock } from '../doctor/partner-checks.ts';
+import { noteClock, readChain } from '../doctor/partner-checks.ts';
 import { dialTargetOf, type Target, targetGuard } from '../doctor/targets.ts';
 import { Fault } from '../errors.ts';
 import { createHopGuard } from '../policy/address-guard.ts';
@@ -139,16 +138,9 @@ function certificateOf({ socket }: Dialled): TlsTry['certificate'] {
 }
 
 /** Null: no certificate was shown. */
-async function readCertificate(target: Target, address: string | undefined, { tools, isSelf, signal }: TryContext): Promise<TlsTry['certificate']> {
-  if (signal.aborted) return null;
-  try {
-    const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
-    const [leaf] = await readPeerChain({ socket, host: target.destination.tls.serverName ?? target.host, port: target.port, timeout: tools.timeout });
-    return leaf === undefined ? null : { names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES), issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES), validFrom: leaf.validFrom, validTo: leaf.validTo };
-  } catch {
-    // The first handshake has reported the error.
-    return null;
-  }
+async function readCertificate(target: Target, address: string | undefined, context: TryContext): Promise<TlsTry['certificate']> {
+  const [leaf] = context.signal.aborted ? [] : ((await readChain(target, address, context)) ?? []);
+  return leaf === undefined ? null : { names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES), issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES), validFrom: leaf.validFrom, validTo: leaf.validTo };
 }
 
 /** Each parent of the first hop separately. */

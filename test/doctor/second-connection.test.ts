@@ -24,7 +24,7 @@ t.test('the certificate of a partner', async (t) => {
   const port = await takeOne(t, createServer({ cert: certPem, key: keyPem }).on('tlsClientError', () => {}));
   const where = `127.0.0.1:${port}`;
   const target = { destination: { name: 'eco', tls: { ca: null, cert: null, key: null, serverName: null }, via: [], resolve: 'here', proxyProtocol: 'off' }, host: '127.0.0.1', port, where, protocol: 'tls', guards: { enforcing: () => null, lenient: null } };
-  const findings = await checkTls({ targets: [target], tools: toolsOf(), isSelf: () => false, host: { now: Date.now }, trail: { reached: new Map([[`eco ${where}`, ['127.0.0.1']]]) } } as never);
+  const findings = await checkTls(target as never, { tools: toolsOf(), isSelf: () => false, host: { now: Date.now }, trail: { reached: new Map([[`eco ${where}`, ['127.0.0.1']]]) } } as never);
   t.match(findings, [{ state: 'fail', code: 'tls-certificate', subject: where }]);
 });
 
