@@ -41,9 +41,13 @@ export interface AdminSilence {
 /** @param timeout ms. @returns an exit code where there is no answer; why is on stderr */
 export async function askAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | number> {
   const answer = await tryAdmin(method, path, options, timeout, io);
-  if (!('problem' in answer)) return answer;
-  io.stderr.write(`${answer.problem}\n`);
-  return answer.exitCode;
+  return 'problem' in answer ? tellSilence(answer, io) : answer;
+}
+
+/** Says why there is no answer. @returns the exit code of the command */
+export function tellSilence({ exitCode, problem }: AdminSilence, io: CommandIo): number {
+  io.stderr.write(`${problem}\n`);
+  return exitCode;
 }
 
 /** As `askAdmin`; the caller reports errors. */

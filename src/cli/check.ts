@@ -1,6 +1,6 @@
 /** `eco-egress check`: every fault of a configuration file, or what it permits. Starts nothing. */
 import { styleText } from 'node:util';
-import type { ClientConfig, Config, DestinationConfig, Form, ListenAddress, RuleConfig } from '../config/config.ts';
+import type { ClientConfig, Config, DestinationConfig, ListenAddress, RuleConfig } from '../config/config.ts';
 import { type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type LoadResult } from '../config/load.ts';
 import { ENDS_SOON, listRuleEnds, type RuleEnd } from '../config/rule-ends.ts';
@@ -8,7 +8,7 @@ import { formatSettings } from '../config/settings.ts';
 import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { mergePorts, type PortEntry } from '../targets/port-range.ts';
+import { mergePorts } from '../targets/port-range.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
@@ -85,48 +85,7 @@ function listenerText({ listeners, tlsServer }: Config): string {
 
 // What a configuration permits: an entry for each rule, client and destination.
 
-interface PermitRow {
-  readonly client: string;
-  /** The credentials the client needs: one of each that is not null. */
-  readonly clientAddresses: readonly string[] | null;
-  readonly clientUsers: readonly string[] | null;
-  readonly clientTokenSubjects: readonly string[] | null;
-  readonly clientCertificates: readonly string[] | null;
-  readonly destination: string;
-  readonly hosts: readonly string[];
-  readonly ports: readonly PortEntry[];
-  /**
-   * Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods
-   * or paths, raw TLS only for clients that need no credentials, which it cannot show.
-   */
-  readonly forms: readonly Form[];
-  /** `/eco -> https://eco-sit.telus.internal:443`, or null. */
-  readonly gateway: string | null;
-  /** Null: any. */
-  readonly methods: readonly string[] | null;
-  readonly paths: readonly string[] | null;
-  /** Where rule and destination both list paths, those of the destination: a path has to be in both lists. */
-  readonly pathsWithin: readonly string[] | null;
-  /** ISO 8601; null: without that bound. */
-  readonly from: string | null;
-  readonly until: string | null;
-  /** For people; null: not said. */
-  readonly owner: string | null;
-  readonly reason: string | null;
-  readonly ticket: string | null;
-  /** Null: public addresses only. */
-  readonly addresses: readonly string[] | null;
-  /** Hops of the route, nearest to us first. */
-  readonly via: readonly string[];
-  /** With hops: who resolves the hosts. */
-  readonly resolve: 'here' | 'parent';
-  /** Version of the header that names the client to the destination; null: none. */
-  readonly proxyProtocol: 'v1' | 'v2' | null;
-  readonly rule: string;
-  /** The rule, until it ends, or the destination is in report mode: other requests pass too, and are reported. */
-  readonly report: boolean;
-  readonly rate: readonly string[];
-}
+type PermitRow = ReturnType<typeof permitOf>;
 
 /** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
@@ -150,12 +109,14 @@ function listPermits(config: Config): PermitRow[] {
   });
 }
 
-function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string, report: boolean): PermitRow {
+/** @param report the rule, until it ends, or the destination is in report mode: other requests pass too, and are reported */
+function permitOf(client: ClientConfig, destination: DestinationConfig, rule: RuleConfig, place: string, report: boolean) {
   const { gateway, name, hosts, ports, addresses, via, resolve, proxyProtocol } = destination;
   const hidden = rule.methods !== null || rule.paths !== null;
   const needsCredentials = client.basic !== null || client.tokens !== null || client.certificates !== null;
   return {
     client: client.name,
+    // The credentials the client needs: one of each that is not null.
     clientAddresses: client.addresses,
     clientUsers: client.basic?.map(({ user }) => user) ?? null,
     clientTokenSubjects: client.tokens?.flatMap(({ subjects }) => subjects) ?? null,
@@ -163,10 +124,13 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     destination: name,
     hosts,
     ports,
+    // Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods
+    // or paths, raw TLS only for clients that need no credentials, which it cannot show.
     forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNEL_FORMS.has(form)) && !(needsCredentials && form === 'sni')),
     gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
     methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
+    // A path has to be in both lists.
     pathsWithin: rule.paths === null ? null : destination.paths,
     from: isoMoment(rule.from),
     until: isoMoment(rule.until),

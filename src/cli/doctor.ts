@@ -15,7 +15,7 @@ import { formatReport } from '../doctor/format-report.ts';
 import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
 import { formatIncident, type IncidentVerdict, judgeNoProxy } from '../incident/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { hasLists, parseAnswer, readProblem, tryAdmin } from './ask-admin.ts';
+import { hasLists, parseAnswer, readProblem, tellSilence, tryAdmin } from './ask-admin.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
 
@@ -161,20 +161,14 @@ const INCIDENT_TIMEOUT = 45_000;
 async function askIncident(options: DoctorOptions, io: CommandIo, examine: () => Promise<DoctorReport>): Promise<number> {
   const alive = await tryAdmin('GET', '/healthz', options, ALIVE_TIMEOUT, io);
   if ('problem' in alive) {
-    if (alive.place === null) {
-      io.stderr.write(`${alive.problem}\n`);
-      return alive.exitCode;
-    }
+    if (alive.place === null) return tellSilence(alive, io);
     const report = await examine();
     showVerdict(options, io, { ...judgeNoProxy(alive.place, alive.reason, report, Date.now()) }, report);
     return EXIT.failed;
   }
   const asked = typeof options.incident === 'string' ? `?destination=${encodeURIComponent(options.incident)}` : '';
   const answer = await tryAdmin('POST', `/incident${asked}`, options, INCIDENT_TIMEOUT, io);
-  if ('problem' in answer) {
-    io.stderr.write(`${answer.problem}\n`);
-    return answer.exitCode;
-  }
+  if ('problem' in answer) return tellSilence(answer, io);
   const verdict = parseVerdict(answer.body);
   if (verdict === null) {
     io.stderr.write(`${answer.place} does not say what is wrong (${answer.status}): ${readProblem(answer.body)}\n`);

@@ -17,18 +17,18 @@ export function withSettings(env: CommandIo['env'], file: string | undefined): {
   }
 }
 
-/**
- * Reads settings.env as kustomize does, which creates the ConfigMap from it: a value is everything after the first `=`.
- * Lines that a shell or dotenv would read differently are refused, and those that kustomize refuses, so that the pod
- * gets the intended values (kubernetes-sigs/kustomize#4525).
- */
 type Settings = { readonly values: Readonly<Record<string, string>> } | { readonly problem: string };
 
 /** Go's bufio.Scanner, in bytes. */
 const LONGEST_SETTING_LINE = 65_535;
 const VARIABLE_NAME = /^[A-Za-z_]\w*$/;
 
-/** @param file for messages */
+/**
+ * Reads settings.env as kustomize does, which creates the ConfigMap from it: a value is everything after the first `=`.
+ * Lines that a shell or dotenv would read differently are refused, and those that kustomize refuses, so that the pod
+ * gets the intended values (kubernetes-sigs/kustomize#4525).
+ * @param file for messages
+ */
 export function readSettings(text: string, file: string): Settings {
   const values: Record<string, string> = {};
   const lines = new Map<string, number>();

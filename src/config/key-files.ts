@@ -1,7 +1,7 @@
 /** Reads the certificates, keys and credentials that the configuration names, and checks that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
-import { parseKeys } from '../identity/key-sources.ts';
+import { keysOf, parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '../identity/revocation.ts';
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
@@ -165,11 +165,9 @@ function isReadable(key: webcrypto.JsonWebKey): boolean {
   }
 }
 
-/** RFC 7517 §5. */
 function keysIn(text: string): readonly unknown[] | null {
   try {
-    const set: unknown = JSON.parse(text);
-    return typeof set === 'object' && set !== null && 'keys' in set && Array.isArray(set.keys) ? set.keys : null;
+    return keysOf(JSON.parse(text));
   } catch (error) {
     if (error instanceof SyntaxError) return null;
     throw error;

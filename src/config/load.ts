@@ -151,22 +151,12 @@ const NOT_OF_TEXT = /(?![\t\n\r])[\p{Cc}\u2028\u2029\ufffd]/u;
 /** A list of faults that grows as they are reported. */
 export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {
   const found: Complaint[] = [];
-  return {
-    found,
-    complain: (path, problem, instead, aim = 'value') => {
-      found.push({ path, problem, instead, aim });
-    },
-  };
+  return { found, complain: (path, problem, instead, aim = 'value') => { found.push({ path, problem, instead, aim }); } };
 }
 
 function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn: Warn } {
   const found: (Complaint & { kind: WarningKind })[] = [];
-  return {
-    found,
-    warn: (kind, path, problem, instead, aim = 'value') => {
-      found.push({ kind, path, problem, instead, aim });
-    },
-  };
+  return { found, warn: (kind, path, problem, instead, aim = 'value') => { found.push({ kind, path, problem, instead, aim }); } };
 }
 
 /**

@@ -103,7 +103,8 @@ function parseJson(text: string, place: string): unknown {
   }
 }
 
-function keysOf(value: unknown): readonly unknown[] | null {
+/** The list of a key set (RFC 7517 §5), of any content; null: it is none. */
+export function keysOf(value: unknown): readonly unknown[] | null {
   return typeof value === 'object' && value !== null && 'keys' in value && Array.isArray(value.keys) ? value.keys : null;
 }
 

@@ -104,6 +104,12 @@ function derive(password: string, { cost, blockSize, parallelization }: Omit<Phc
   return deriveKey(password.normalize('NFC'), salt, length, { cost, blockSize, parallelization, maxmem: 256 * cost * blockSize });
 }
 
+/**
+ * Password hashes as text: `$scrypt$ln=15,r=8,p=1$salt$hash` in the PHC string
+ * format. Every parameter is limited, so no configuration can make one request
+ * cost gigabytes or seconds.
+ * https://github.com/P-H-C/phc-string-format/blob/master/phc-sf-spec.md
+ */
 interface Phc {
   /** scrypt's N. */
   readonly cost: number;
@@ -142,12 +148,7 @@ export function readPhc(text: string): Phc | string {
   return { cost, blockSize, parallelization, salt, hash };
 }
 
-/**
- * Password hashes as text: `$scrypt$ln=15,r=8,p=1$salt$hash` in the PHC string
- * format. Every parameter is limited, so no configuration can make one request
- * cost gigabytes or seconds.
- * https://github.com/P-H-C/phc-string-format/blob/master/phc-sf-spec.md
- */
+/** The text of a hash. */
 export function formatPhc(phc: Phc): string {
   const { cost, blockSize, parallelization, salt, hash } = phc;
   return `$scrypt$ln=${Math.log2(cost)},r=${blockSize},p=${parallelization}$${writeBase64(salt)}$${writeBase64(hash)}`;
