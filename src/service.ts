@@ -10,7 +10,7 @@ import type { AddressInfo } from 'node:net';
 import { Writable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Admin, createAdmin } from './admin/app.ts';
+import { type Admin, listenAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-sources.ts';
 import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, buildOverload, sharesDialler, warnAboutOpenFiles, warnOfOverload } from './build-parts.ts';
 import type { Config } from './config/config.ts';
@@ -257,8 +257,7 @@ export class Service {
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      const admin = createAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#telemetry.healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight });
-      this.#admin = await admin.listen(this.#config.listeners.admin);
+      this.#admin = await listenAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#telemetry.healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight }, this.#config.listeners.admin);
       this.#self.add(this.#admin.address);
     } catch (error) {
       await this.close();
@@ -455,10 +454,6 @@ export class Service {
     return (this.#gateway ??= await createGatewayRouter(this.#config.destinations.map(routeTerms)));
   }
 
-  #healthWarnings(): string[] {
-    return this.#telemetry.healths().flatMap((health) => warnOfHealth(health) ?? []);
-  }
-
   /** The metrics of the configuration in force. */
   #describe(): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
@@ -483,7 +478,7 @@ export class Service {
     const { refused, warnings: reloads } = this.#reloads;
     // Changes that wait for the next start are no drift: they are wanted.
     const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#healthWarnings(), ...this.#circuits.warnings(), ...this.#dialParts.names.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
+    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#telemetry.healths().flatMap((health) => warnOfHealth(health) ?? []), ...this.#circuits.warnings(), ...this.#dialParts.names.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
   }
 
   #incidentSources(lookup: Lookup | null): IncidentSources {

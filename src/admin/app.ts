@@ -70,35 +70,25 @@ export interface AdminOptions {
   readonly requestTimeout?: number;
 }
 
-/** The admin port while it listens; the caller of `listen` closes it. */
+/** The admin port while it listens; the caller of `listenAdmin` closes it. */
 export interface Admin {
   readonly address: AddressInfo;
   /** Stops listening and closes every connection, in use or not. */
   close(): Promise<void>;
 }
 
-/** The admin port before it listens. */
-export interface AdminApp {
-  /** Rejects, and leaves nothing open, when the address cannot be bound; port 0 lets the system choose. */
-  listen(listener: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin>;
-}
-
-/** Builds the admin port; each `listen` opens its own server. */
-export function createAdmin(options: AdminOptions): AdminApp {
-  return {
-    listen: async ({ host, port, hosts = [] }) => {
-      const app = createApp(options, hosts);
-      try {
-        await app.listen({ host, port });
-        const address = app.server.address();
-        if (address === null || typeof address === 'string') throw new Error('the admin listener has no address');
-        return { address, close: () => app.close() };
-      } catch (error) {
-        await app.close();
-        throw error;
-      }
-    },
-  };
+/** Opens the admin port. Rejects, and leaves nothing open, when the address cannot be bound; port 0 lets the system choose. */
+export async function listenAdmin(options: AdminOptions, { host, port, hosts = [] }: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin> {
+  const app = createApp(options, hosts);
+  try {
+    await app.listen({ host, port });
+    const address = app.server.address();
+    if (address === null || typeof address === 'string') throw new Error('the admin listener has no address');
+    return { address, close: () => app.close() };
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
 }
 
 type OnRefused = NonNullable<AdminOptions['onRefused']>;

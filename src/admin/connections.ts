@@ -5,9 +5,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-
-/** A new connection was turned away, or an idle one closed to make room for it. */
-export type PlaceRefusal = 'connections' | 'evicted';
+import type { AdminRefusal } from '../telemetry/cells.ts';
 
 /** Limits of the admin port's connections. `onRefused` is called for connections that get no place, or lose theirs. */
 export interface ConnectionPlacesOptions {
@@ -16,7 +14,7 @@ export interface ConnectionPlacesOptions {
   readonly mostOfOne: number;
   /** Whether the limit is reached. */
   readonly tight: () => boolean;
-  readonly onRefused: (reason: PlaceRefusal, address: string) => void;
+  readonly onRefused: (reason: Extract<AdminRefusal, 'connections' | 'evicted'>, address: string) => void;
 }
 
 interface AdminConnection {

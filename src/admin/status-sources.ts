@@ -3,6 +3,7 @@ import type { Config, DestinationConfig } from '../config/config.ts';
 import type { RuleEnd } from '../config/rule-ends.ts';
 import type { PolicyChange } from '../reload/policy-change.ts';
 import type { SourceView } from '../source-ip/source-proof.ts';
+import type { NatPorts } from '../telemetry/collectors.ts';
 import type { Explaining, Traffic } from './routes.ts';
 import type { StatusCircuit, StatusLimit } from './status-view.ts';
 
@@ -42,11 +43,8 @@ export interface CircuitsOfHost {
   readonly addresses: readonly Omit<StatusCircuit, 'of'>[];
 }
 
-/** NAT ports, as the port budget counts them. */
-export interface PortsInfo {
-  /** NAT ports towards one address and port; null: not limited. */
-  readonly limit: number | null;
-  readonly destinations: ReadonlyMap<string, { readonly used: number; readonly highWater: number; readonly refused: number }>;
+/** NAT ports towards one address and port, as the port budget counts them. */
+export interface PortsInfo extends NatPorts {
   /** Short tunnels by client, most first. */
   readonly shortTunnels: readonly (readonly [client: string, tunnels: number])[];
 }

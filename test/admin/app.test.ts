@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
-import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
+import { type AdminOptions, listenAdmin } from '../../src/admin/app.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { StatusView } from '../../src/admin/status-view.ts';
@@ -38,7 +38,7 @@ const INFO: AdminInfo = {
 };
 
 async function openAdmin(test: Test, parts: Partial<AdminOptions> = {}): Promise<{ url: string; port: number }> {
-  const admin = await createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource, ...parts }).listen({ host: '127.0.0.1', port: 0 });
+  const admin = await listenAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource, ...parts }, { host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   const { port } = admin.address;
   return { url: `http://127.0.0.1:${port}`, port };
@@ -287,10 +287,10 @@ t.test('no content is no content, whatever type it is said to have', async (t) =
 
 t.test('an address in use is an error, and close does not wait for idle connections', async (t) => {
   const { port } = await openAdmin(t);
-  const create = (): ReturnType<typeof createAdmin> => createAdmin({ exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource });
-  await t.rejects(create().listen({ host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
+  const options: AdminOptions = { exposition: createExposition(), readiness: () => READY, info: () => INFO, explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC, sourceIp: noSource };
+  await t.rejects(listenAdmin(options, { host: '127.0.0.1', port }), { code: 'EADDRINUSE' });
 
-  const third = await create().listen({ host: '127.0.0.1', port: 0 });
+  const third = await listenAdmin(options, { host: '127.0.0.1', port: 0 });
   const idle = connect(third.address.port, '127.0.0.1');
   await once(idle, 'connect');
   const closed = once(idle, 'close');

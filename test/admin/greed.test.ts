@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
+import { type AdminOptions, listenAdmin } from '../../src/admin/app.ts';
 import type { AdminRefusal } from '../../src/telemetry/cells.ts';
 import { createExposition } from '../support/exposition.ts';
 import { startLab } from '../support/lab.ts';
@@ -23,7 +23,7 @@ interface OpenAdmin {
 
 async function openAdmin(t: Test, changes: Partial<AdminOptions> = {}): Promise<OpenAdmin> {
   const refused = new Map<AdminRefusal, number>();
-  const admin = await createAdmin({
+  const admin = await listenAdmin({
     exposition: createExposition(),
     readiness: () => ({ ready: true, reasons: [], warnings: [] }),
     info: () => {
@@ -33,7 +33,7 @@ async function openAdmin(t: Test, changes: Partial<AdminOptions> = {}): Promise<
     sourceIp: noSource,
     onRefused: (reason) => refused.set(reason, (refused.get(reason) ?? 0) + 1),
     ...changes,
-  }).listen({ host: '0.0.0.0', port: 0 });
+  }, { host: '0.0.0.0', port: 0 });
   t.teardown(() => admin.close());
   return { port: admin.address.port, refused };
 }

@@ -9,7 +9,7 @@ import type { AxeResults } from 'axe-core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import t from 'tap';
 import type { Test } from 'tap';
-import { createAdmin } from '../../src/admin/app.ts';
+import { listenAdmin } from '../../src/admin/app.ts';
 import { openBrowser, skipWithoutBrowser, watchComplaints } from '../support/browser.ts';
 import { ECO, startLab } from '../support/lab.ts';
 import { EVIL, openScene, SCENE_INFO, sceneOptions } from '../support/status-scene.ts';
@@ -119,13 +119,13 @@ t.test('report mode shows', { skip: skipWithoutBrowser }, async (t) => {
 });
 
 t.test('another replica answers: the page says which', { skip: skipWithoutBrowser }, async (t) => {
-  const first = await createAdmin(sceneOptions()).listen({ host: '127.0.0.1', port: 0 });
+  const first = await listenAdmin(sceneOptions(), { host: '127.0.0.1', port: 0 });
   const { port } = first.address;
   const { page } = await open(t, `http://127.0.0.1:${port}`);
   await isLive(page);
   t.equal(await page.locator('.instance').innerText(), SCENE_INFO.instance);
   await first.close();
-  const second = await createAdmin(sceneOptions({ info: () => ({ ...SCENE_INFO, instance: 'eco-egress-other' }) })).listen({ host: '127.0.0.1', port });
+  const second = await listenAdmin(sceneOptions({ info: () => ({ ...SCENE_INFO, instance: 'eco-egress-other' }) }), { host: '127.0.0.1', port });
   t.teardown(() => second.close());
   await page.locator('.instance', { hasText: 'eco-egress-other' }).waitFor();
   await isLive(page);

@@ -2,7 +2,7 @@
 import { createServer, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { createAdmin } from '../../src/admin/app.ts';
+import { listenAdmin } from '../../src/admin/app.ts';
 import { accessLines, httpAuthority, lastRequest, stillServes } from '../support/hostile.ts';
 import { type Draft, ECO, type Lab, startLab } from '../support/lab.ts';
 import { createExposition } from '../support/exposition.ts';
@@ -230,7 +230,7 @@ t.test('a client that was refused and does not go', { buffered: true }, async (t
 });
 
 t.test('the admin port', { buffered: true }, async (t) => {
-  const admin = await createAdmin({
+  const admin = await listenAdmin({
     exposition: createExposition(),
     readiness: () => ({ ready: true, reasons: [], warnings: [] }),
     info: () => {
@@ -239,7 +239,7 @@ t.test('the admin port', { buffered: true }, async (t) => {
     explainer: NO_EXPLAINING, configuration: NO_CONFIGURATION, traffic: NO_TRAFFIC,
     sourceIp: noSource,
     requestTimeout: 600,
-  }).listen({ host: '127.0.0.1', port: 0 });
+  }, { host: '127.0.0.1', port: 0 });
   t.teardown(() => admin.close());
   await Promise.all(
     ['GET /healthz HTTP/1.1\r\nHost: x\r\nX: ', '', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf'].map(async (text) => {

@@ -1,5 +1,5 @@
 /** An admin port without a proxy behind it that has much to show: for tests of the status page. */
-import { type AdminOptions, createAdmin } from '../../src/admin/app.ts';
+import { type AdminOptions, listenAdmin } from '../../src/admin/app.ts';
 import type { DrainView } from '../../src/drain/drain-view.ts';
 import type { AdminInfo, Readiness } from '../../src/admin/status-sources.ts';
 import type { DenialRecord } from '../../src/explain/kept-request.ts';
@@ -155,7 +155,7 @@ export function sceneOptions(parts: Partial<AdminOptions> = {}): AdminOptions {
 
 /** The admin port of this scene, on any port of loopback. */
 export async function openScene(test: { teardown(end: () => unknown): void }, parts: Partial<AdminOptions> = {}): Promise<string> {
-  const admin = await createAdmin(sceneOptions(parts)).listen({ host: '127.0.0.1', port: 0 });
+  const admin = await listenAdmin(sceneOptions(parts), { host: '127.0.0.1', port: 0 });
   test.teardown(() => admin.close());
   return `http://127.0.0.1:${admin.address.port}`;
 }
