@@ -21,14 +21,12 @@ interface AnsweredRequest {
   left: number;
 }
 
-/** Rewrites response fields of one gateway prefix. */
-export interface ResponseFields {
-  /**
-   * @param path of the request as sent to the upstream
-   * @param secure whether the client's connection is TLS
-   */
-  mapFor(path: string, secure: boolean): MapField;
-}
+/**
+ * Rewrites the fields of a response of one gateway prefix.
+ * @param path of the request as sent to the upstream
+ * @param secure whether the client's connection is TLS
+ */
+export type ResponseFields = (path: string, secure: boolean) => MapField;
 
 /** RFC 3986 §4.2: a reference with an authority; scheme, authority and the rest of it. */
 const WITH_AUTHORITY = /^(?:(https?):)?\/\/([^/?#\\]*)(.*)$/is;
@@ -49,14 +47,12 @@ const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
 /** Rewrites the fields listed in `gateway.rewrite`; other fields are unchanged. */
 export function createResponseFields(gateway: GatewayConfig): ResponseFields {
   const rewrites = rewritesOf(gateway);
-  return {
-    mapFor: (path, secure) => {
-      const asked = { path, secure, left: MOST_RESOLVED };
-      return (name, value) => {
-        const rewrite = rewrites.get(name);
-        return rewrite === undefined ? value : rewrite(value, asked);
-      };
-    },
+  return (path, secure) => {
+    const asked = { path, secure, left: MOST_RESOLVED };
+    return (name, value) => {
+      const rewrite = rewrites.get(name);
+      return rewrite === undefined ? value : rewrite(value, asked);
+    };
   };
 }
 

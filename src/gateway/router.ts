@@ -117,7 +117,7 @@ export async function createGatewayRouter(destinations: readonly RouteTerms[]): 
         places.set(path, place);
       }
       const { destination, origin, path: asked, fields } = place;
-      return { destination, origin, target: asked + target.slice(path.length), mapFields: (secure) => fields.mapFor(asked, secure) };
+      return { destination, origin, target: asked + target.slice(path.length), mapFields: (secure) => fields(asked, secure) };
     },
     close: () => app.close(),
   };

@@ -16,7 +16,7 @@ interface Asked {
   readonly secure?: boolean;
 }
 
-const map = (name: string, value: string, { gateway = BASE, target = '/base/a/b', secure = true }: Asked = {}): string | null => createResponseFields(gateway).mapFor(target, secure)(name, value);
+const map = (name: string, value: string, { gateway = BASE, target = '/base/a/b', secure = true }: Asked = {}): string | null => createResponseFields(gateway)(target, secure)(name, value);
 
 t.test('redirects of the partner stay inside the prefix, others are left alone', async (t) => {
   const cases: [value: string, expected: string][] = [
