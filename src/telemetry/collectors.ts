@@ -169,16 +169,12 @@ export function registerProcess(exposition: Exposition, cells: Cells): void {
   single(exposition, 'counter', 'internal_errors_total', 'Requests that ended by a fault of the proxy itself.', () => cells.internalErrors);
 }
 
-/** What is missing in log and metrics. */
-export function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>): void {
+/** What is missing in log, metrics and traces. @param tracing called at every scrape, as `lostLogLines` */
+export function registerLosses(exposition: Exposition, lostLogLines: () => LossCounts, failures: Readonly<Record<Part, number>>, tracing: () => TracingFacts): void {
   labelled(exposition, 'counter', 'log_lines_dropped_total', 'Log lines lost, by reason.', 'reason', () => Object.entries(lostLogLines()));
   labelled(exposition, 'counter', 'telemetry_failures_total', 'Events that could not be counted, logged or remembered, by the part that failed.', 'part', () => Object.entries(failures));
-}
-
-/** @param facts called at every scrape */
-export function registerTracing(exposition: Exposition, facts: () => TracingFacts): void {
-  labelled(exposition, 'counter', 'spans_total', 'Spans of traced requests, by what became of them.', 'result', () => Object.entries(facts().spans));
-  single(exposition, 'counter', 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', () => facts().limited);
+  labelled(exposition, 'counter', 'spans_total', 'Spans of traced requests, by what became of them.', 'result', () => Object.entries(tracing().spans));
+  single(exposition, 'counter', 'traces_limited_total', 'Requests not traced because their client had used up tracing.perClient.', () => tracing().limited);
 }
 
 /**

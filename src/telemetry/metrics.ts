@@ -7,7 +7,7 @@ import { Exposition, histogram, labelled, metric, single } from './exposition.ts
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, createSourceMetrics, NOTHING_WATCHED, processMetrics, registerLosses, registerParts, registerProcess, registerStates, registerTracing, type WatchedParts } from './collectors.ts';
+import { createEnforcementMetrics, createSourceMetrics, NOTHING_WATCHED, processMetrics, registerLosses, registerParts, registerProcess, registerStates, type WatchedParts } from './collectors.ts';
 import { type Attempt, Attempts, type Part, type Telemetry } from './telemetry.ts';
 import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
@@ -61,8 +61,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerParts(exposition, cells, parts);
   const history = new History(cells, performance.now());
   registerProcess(exposition, cells);
-  registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures);
-  registerTracing(exposition, options.tracing ?? (() => NO_TRACING));
+  registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures, options.tracing ?? (() => NO_TRACING));
   registerPolicy(exposition, cells);
   metric(exposition, 'gauge', 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', ['version', 'node'], () => [[{ version, node: process.versions.node }, 1]]);
   exposition.addForeign(processMetrics());

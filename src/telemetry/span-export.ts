@@ -66,7 +66,9 @@ export class SpanExport {
   /** Spans of the batch of the latest answer that it refused, although it took the others. */
   #refused = 0;
 
-  constructor(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, times: ExportTimes) {
+  /** Opens no connection before there is something to send. */
+  constructor(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, given: Partial<ExportTimes> = {}) {
+    const times = { ...EXPORT_TIMES, ...given };
     this.#owner = owner;
     this.#times = times;
     this.#write = createSpanWriter(config.serviceName, traced);
@@ -149,11 +151,6 @@ export class SpanExport {
     counts.failed += refused;
     onResult(refused, error !== undefined ? describeExportError(error) : refused > 0 ? `it refused ${refused} of ${spans} spans of a batch` : null);
   }
-}
-
-/** Opens no connection before there is something to send. */
-export function openSpanExport(config: TracingConfig, traced: TracedProcess, owner: ExportOwner, times: Partial<ExportTimes> = {}): SpanExport {
-  return new SpanExport(config, traced, owner, { ...EXPORT_TIMES, ...times });
 }
 
 /** For an answer with a status, the status is the code; the collector's body is not logged. */

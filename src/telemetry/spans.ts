@@ -6,10 +6,10 @@
  * and no detail that could quote them (docs/tracing.md).
  */
 import { type Attributes, type HrTime, type SpanContext, SpanKind, type SpanStatus, SpanStatusCode } from '@opentelemetry/api';
-import { type Resource, resourceFromAttributes } from '@opentelemetry/resources';
+import { resourceFromAttributes } from '@opentelemetry/resources';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace';
 import { FAULTS } from '../errors.ts';
-import { type AccessRecord, outcomeOf, type RequestTrace, SAMPLED } from './access-record.ts';
+import { type AccessRecord, asksForTunnel, outcomeOf, type RequestTrace, SAMPLED } from './access-record.ts';
 import { bound } from './safe-text.ts';
 
 /** The attributes of the process in its spans. */
@@ -27,8 +27,6 @@ export interface TracedProcess {
 /** @param endedAt ms since the epoch; the request began `lastedMs` earlier */
 export type SpanWriter = (record: AccessRecord, trace: RequestTrace, endedAt: number, lastedMs: number) => ReadableSpan[];
 
-type SpanScope = ReadableSpan['instrumentationScope'];
-
 const MAX_TRACED_HOST = 256;
 const MAX_TRACED_PATH = 2_048;
 const MAX_TRACED_METHOD = 32;
@@ -38,42 +36,24 @@ const FAILED: SpanStatus = { code: SpanStatusCode.ERROR };
 /** Others are `_OTHER`, so that a client cannot create span names. */
 const NAMED_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
 
-class FinishedSpan implements ReadableSpan {
-  readonly name: string;
-  readonly kind: SpanKind;
-  readonly parentSpanContext?: SpanContext;
-  readonly startTime: HrTime;
-  readonly endTime: HrTime;
-  readonly duration: HrTime;
-  readonly status: SpanStatus;
-  readonly attributes: Attributes;
-  readonly links = NONE;
-  readonly events = NONE;
-  readonly ended = true;
-  readonly resource: Resource;
-  readonly instrumentationScope: SpanScope;
-  readonly droppedAttributesCount = 0;
-  readonly droppedEventsCount = 0;
-  readonly droppedLinksCount = 0;
-  readonly #context: SpanContext;
+type SpanOf = Pick<ReadableSpan, 'name' | 'kind' | 'status' | 'attributes' | 'resource' | 'instrumentationScope'>;
 
-  constructor(name: string, kind: SpanKind, context: SpanContext, parent: SpanContext | null, [from, until]: readonly [number, number], status: SpanStatus, attributes: Attributes, resource: Resource, scope: SpanScope) {
-    this.name = name;
-    this.kind = kind;
-    this.#context = context;
-    if (parent !== null) this.parentSpanContext = parent;
-    this.startTime = hrTime(from);
-    this.endTime = hrTime(until);
-    this.duration = hrTime(until - from);
-    this.status = status;
-    this.attributes = attributes;
-    this.resource = resource;
-    this.instrumentationScope = scope;
-  }
-
-  spanContext(): SpanContext {
-    return this.#context;
-  }
+/** A span that has ended. @param times ms since the epoch */
+function finish(span: SpanOf, context: SpanContext, parent: SpanContext | null, [from, until]: readonly [number, number]): ReadableSpan {
+  return {
+    ...span,
+    spanContext: () => context,
+    ...(parent === null ? {} : { parentSpanContext: parent }),
+    startTime: hrTime(from),
+    endTime: hrTime(until),
+    duration: hrTime(until - from),
+    links: NONE,
+    events: NONE,
+    ended: true,
+    droppedAttributesCount: 0,
+    droppedEventsCount: 0,
+    droppedLinksCount: 0,
+  };
 }
 
 /** Writes the spans of requests of this process. */
@@ -85,17 +65,17 @@ export function createSpanWriter(serviceName: string | null, { version, name, in
     'host.name': hostName,
     ...(pod === null ? {} : { 'k8s.pod.name': pod }),
   });
-  const scope: SpanScope = { name: 'eco-egress', version };
+  const process = { resource, instrumentationScope: { name: 'eco-egress', version } };
   return (record, trace, endedAt, lastedMs) => {
     const startedAt = endedAt - lastedMs;
     const { traceId, traceFlags } = record;
     const server: SpanContext = { traceId, spanId: record.spanId, traceFlags };
     const parent = trace.parentSpanId === '' ? null : { traceId, spanId: trace.parentSpanId, traceFlags, isRemote: true };
-    const spans = [new FinishedSpan(serverName(record), SpanKind.SERVER, server, parent, [startedAt, endedAt], isFailed(record) ? FAILED : UNSET, serverAttributes(record), resource, scope)];
+    const spans = [finish({ ...process, name: serverName(record), kind: SpanKind.SERVER, status: isFailed(record) ? FAILED : UNSET, attributes: serverAttributes(record) }, server, parent, [startedAt, endedAt])];
     if (wentOut(record)) {
       const client: SpanContext = { traceId, spanId: trace.clientSpanId, traceFlags: traceFlags | SAMPLED };
       const since = Math.min(endedAt, startedAt + Math.max(0, trace.admittedAt - record.startedAt));
-      spans.push(new FinishedSpan(clientName(record), SpanKind.CLIENT, client, server, [since, endedAt], upstreamError(record) === '' ? UNSET : FAILED, clientAttributes(record), resource, scope));
+      spans.push(finish({ ...process, name: clientName(record), kind: SpanKind.CLIENT, status: upstreamError(record) === '' ? UNSET : FAILED, attributes: clientAttributes(record) }, client, server, [since, endedAt]));
     }
     return spans;
   };
@@ -109,10 +89,9 @@ function serverName(record: AccessRecord): string {
 
 /** For a tunnel, the upstream operation is the dial. */
 function clientName(record: AccessRecord): string {
-  return isDial(record) ? `dial ${record.destination}` : `${methodOf(record.method, 'HTTP')} ${record.destination}`;
+  return asksForTunnel(record) ? `dial ${record.destination}` : `${methodOf(record.method, 'HTTP')} ${record.destination}`;
 }
 
-const isDial = ({ form }: AccessRecord): boolean => form === 'connect' || form === 'sni';
 const methodOf = (method: string, other: string): string => (NAMED_METHODS.has(method) ? method : other);
 
 /** A request to an upstream was sent or tried. */
@@ -164,7 +143,7 @@ function clientAttributes(record: AccessRecord): Attributes {
   const { host, port, upstreamAddress, upstreamStatus, via, scheme, path, attempts } = record;
   const address = bound(host, MAX_TRACED_HOST);
   const attributes: Attributes = { 'server.address': address, 'server.port': port, 'eco_egress.destination': record.destination, 'eco_egress.reused_connection': record.reusedConnection };
-  if (!isDial(record)) {
+  if (!asksForTunnel(record)) {
     noteMethod(attributes, record.method);
     // Without the query, which belongs to the partner and the client.
     if (scheme !== '') attributes['url.full'] = `${scheme}://${address.includes(':') ? `[${address}]` : address}:${port}${bound(path, MAX_TRACED_PATH)}`;

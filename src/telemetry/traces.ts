@@ -135,8 +135,8 @@ export class Traces {
   }
 
   async #open(config: TracingConfig): Promise<SpanExport> {
-    const { openSpanExport } = await import('./span-export.ts');
-    const opened = openSpanExport(config, this.#options.process, {
+    const { SpanExport } = await import('./span-export.ts');
+    const opened = new SpanExport(config, this.#options.process, {
       counts: this.#spans,
       onResult: (spans, reason) => {
         // The result of an earlier collector's last spans is reported when it is
