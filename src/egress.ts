@@ -14,7 +14,7 @@ import { Fault } from './errors.ts';
 import { type Kind, Limits, type RequestDescriptors } from './limits.ts';
 import { ANONYMOUS } from './policy/client-table.ts';
 import { type AddressGuards, createAddressGuards, createHopGuard, surveyAddresses, type SurveyedAddress } from './policy/address-guard.ts';
-import type { Policy } from './policy/compile.ts';
+import type { Policy, SteeredOrigin } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
 import { type Allow, type Ask, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
@@ -49,11 +49,7 @@ export interface EgressOptions extends EgressTerms {
 }
 
 /** Where a permitted exchange goes. */
-export interface Origin {
-  readonly scheme: 'http' | 'https';
-  readonly host: string;
-  readonly port: number;
-}
+export type Origin = SteeredOrigin;
 
 /** What a rule may limit them by. */
 const RATED_AS = { exchanges: 'requests', tunnels: 'tunnels' } as const;

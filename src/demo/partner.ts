@@ -103,15 +103,15 @@ interface Endpoint {
 
 /** By exact path; a path that ends in a slash, `/` apart, takes one number after it. */
 const ENDPOINTS = new Map<string, Endpoint>([
-  ['/', { does: 'what this request looked like from here', answer: sendGreeting }],
-  ['/api/status', { does: 'a small JSON answer', answer: sendApiStatus }],
-  ['/headers', { does: 'the request headers, as they arrived', answer: sendHeaders }],
+  ['/', { does: 'what this request looked like from here', answer: (request, response) => { respondJson(response, 200, { service: STAND_IN_NAME, ...describeRequest(request), endpoints: HELP }); } }],
+  ['/api/status', { does: 'a small JSON answer', answer: (request, response) => { respondJson(response, 200, { service: STAND_IN_NAME, status: 'ok', ...describeRequest(request) }); } }],
+  ['/headers', { does: 'the request headers, as they arrived', answer: (request, response) => { respondJson(response, 200, request.headers); } }],
   ['/echo', { does: 'the request body, streamed back, whatever the method', answer: echo }],
   ['/bytes/', { does: 'that many bytes', answer: sendBytes }],
   ['/slow/', { does: 'an answer after that many milliseconds', answer: sendLater }],
   ['/status/', { does: 'an answer with that status, 200 to 599', answer: sendStatus }],
   ['/trailers', { does: 'a chunked body with a trailer field', answer: sendTrailers }],
-  ['/redirect', { does: '302 to /api/status', answer: sendRedirect }],
+  ['/redirect', { does: '302 to /api/status', answer: (_request, response) => { response.writeHead(302, { location: '/api/status' }).end(); } }],
 ]);
 const HELP = Object.fromEntries([
   ...Array.from(ENDPOINTS, ([path, { does }]) => [path, does]),
@@ -156,18 +156,6 @@ function respondJson(response: ServerResponse, status: number, body: unknown): v
 
 function sendExpected(response: ServerResponse, expected: string): void {
   respondJson(response, 400, { service: STAND_IN_NAME, error: `Expected ${expected}` });
-}
-
-function sendGreeting(request: IncomingMessage, response: ServerResponse): void {
-  respondJson(response, 200, { service: STAND_IN_NAME, ...describeRequest(request), endpoints: HELP });
-}
-
-function sendApiStatus(request: IncomingMessage, response: ServerResponse): void {
-  respondJson(response, 200, { service: STAND_IN_NAME, status: 'ok', ...describeRequest(request) });
-}
-
-function sendHeaders(request: IncomingMessage, response: ServerResponse): void {
-  respondJson(response, 200, request.headers);
 }
 
 function sendMetrics(response: ServerResponse, requests: number): void {
@@ -231,8 +219,4 @@ function sendTrailers(_request: IncomingMessage, response: ServerResponse): void
   response.write(body);
   response.addTrailers({ 'X-Eco-Checksum': `crc32=${crc32(body).toString(16)}` });
   response.end();
-}
-
-function sendRedirect(_request: IncomingMessage, response: ServerResponse): void {
-  response.writeHead(302, { location: '/api/status' }).end();
 }

@@ -82,7 +82,8 @@ interface Window {
 export class Drain {
   readonly #options: DrainOptions;
   readonly #clock: DrainClock;
-  readonly #fault: Fault;
+  /** Why tunnels and exchanges end. */
+  readonly fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
   readonly #paces = new WeakMap<DrainTunnel, TunnelPace>();
   readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = { byThemselves: 0, quiet: 0, busy: 0, cut: 0, exchangesCut: 0 };
   #state: DrainState = 'running';
@@ -97,12 +98,6 @@ export class Drain {
   constructor(options: DrainOptions) {
     this.#options = options;
     this.#clock = options.clock ?? MONOTONIC_CLOCK;
-    this.#fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
-  }
-
-  /** Why tunnels and exchanges end. */
-  get fault(): Fault {
-    return this.#fault;
   }
 
   get state(): DrainState {
@@ -190,7 +185,7 @@ export class Drain {
       if (tunnel === null) continue;
       const pace = this.#paceOf(request, tunnel, now);
       if (tunnel.ending) {
-        if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME) request.connection.guard(() => { tunnel.end(this.#fault); });
+        if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME) request.connection.guard(() => { tunnel.end(this.fault); });
       } else if (now - pace.since >= step * (pace.unanswered ? UNANSWERED_STEPS : QUIET_STEPS) && tunnel.still) quiet.push(pace);
       else busy.push(pace);
     }
@@ -255,8 +250,8 @@ export class Drain {
     this.#counts[how] += 1;
     pace.request.connection.guard(() => {
       // A FIN in a pause of plain bytes would end a response that is delimited by the close (RFC 9112 §6.3).
-      if (how === 'quiet' && pace.request.tellsItsEnd) pace.tunnel.leave(this.#fault);
-      else pace.tunnel.end(this.#fault);
+      if (how === 'quiet' && pace.request.tellsItsEnd) pace.tunnel.leave(this.fault);
+      else pace.tunnel.end(this.fault);
     });
   }
 

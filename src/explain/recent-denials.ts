@@ -141,20 +141,13 @@ function reported({ wouldDeny, detail }: AccessRecord, permit: Permit | null): F
 // (Metwally, Agrawal and El Abbadi, "Efficient Computation of Frequent and
 // Top-k Elements in Data Streams", 2005).
 
-interface Counted<T> {
+interface Counter<T> {
   readonly key: string;
   /** How often it was counted, at most `error` too many. */
-  readonly count: number;
+  count: number;
   /** The count of the key that it replaced. */
   readonly error: number;
   /** Value of its latest occurrence. */
-  readonly latest: T;
-}
-
-interface Counter<T> {
-  key: string;
-  count: number;
-  error: number;
   latest: T;
 }
 
@@ -190,7 +183,7 @@ export class TopCounts<T> {
   }
 
   /** The most frequent first; equal counts by their certain part. */
-  top(most: number): Counted<T>[] {
+  top(most: number): Readonly<Counter<T>>[] {
     return [...this.#counters.values()]
       .sort((one, other) => other.count - one.count || one.error - other.error)
       .slice(0, most)
