@@ -4,7 +4,7 @@ import { readPeerChain } from '../dial/peer-chain.ts';
 import { Fault } from '../errors.ts';
 import { answersHttp, entryWithAddress, hidingEntry, hidingJavaEntry } from './answers.ts';
 import type { Tools } from './examination.ts';
-import { type DoctorCode, fail, type DoctorFinding, ok, skipped, warn } from './finding.ts';
+import { fail, type DoctorFinding, ok, skipped, warn } from './finding.ts';
 import { readProxyUrl, showProxy, showWritten } from './proxy-address.ts';
 
 /** Checks the proxy variables: values that contradict each other, partners that NO_PROXY excludes, `https://` for a plain port. Never empty. */
@@ -18,13 +18,13 @@ export async function checkEnvironment(surroundings: EnvironmentFacts, tools: To
 /** Only the partner's addresses show that Ruby bypasses the proxy. */
 async function findHiddenAddresses({ env, partners }: EnvironmentFacts, tools: Tools): Promise<DoctorFinding[]> {
   if (!usesProxy(env)) return [];
-  const lists = ['NO_PROXY', 'no_proxy'].flatMap((name) => ((env[name] ?? '') === '' ? [] : [{ name, list: env[name] ?? '' }]));
+  const lists = spellings(env, 'NO_PROXY');
   const names = [...new Set(partners.map(({ host }) => host))].filter((host) => isIP(host) === 0);
   const resolved = await Promise.all(lists.length === 0 ? [] : names.map(async (host) => ({ host, addresses: await tools.resolve(host).catch(() => []) })));
-  return lists.flatMap(({ name, list }) =>
+  return lists.flatMap(({ name, value }) =>
     resolved.flatMap(({ host, addresses }) => {
       const [found] = addresses.flatMap((address) => {
-        const entry = entryWithAddress(list, address);
+        const entry = entryWithAddress(value, address);
         return entry === null ? [] : [{ address, entry }];
       });
       if (found === undefined) return [];
@@ -70,10 +70,7 @@ interface EnvironmentFacts {
   readonly partners: readonly { readonly host: string; readonly port: number }[];
 }
 
-interface Mistake {
-  readonly code: DoctorCode;
-  readonly find: (surroundings: EnvironmentFacts) => readonly DoctorFinding[];
-}
+type FindMistake = (surroundings: EnvironmentFacts) => readonly DoctorFinding[];
 
 const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'] as const;
 const PAIRS = [...PROXIES, 'NO_PROXY'] as const;
@@ -100,107 +97,77 @@ function javaOptions(env: Env): ReadonlyMap<string, string> | null {
   return new Map([...text.matchAll(/-D([\w.]+)=("[^"]*"|'[^']*'|\S*)/g)].map(([, key = '', value = '']) => [key, value.replaceAll(/["']/g, '')]));
 }
 
-/** The usual mistakes in the variables that make programs use a proxy: one entry each. Pure. */
-const MISTAKES: readonly Mistake[] = [
-  {
-    code: 'proxy-url-malformed',
-    find: ({ env }) =>
-      proxies(env).flatMap(({ name, value }) => {
-        const read = readProxyUrl(value);
-        return typeof read === 'string' ? [fail(name, 'proxy-url-malformed', `${showWritten(value)} ${read}`, 'Write it like http://eco-egress.eco-egress.svc:3128, also for https:// destinations.')] : [];
+/** The usual mistakes in the variables that make programs use a proxy: one function each. Pure. */
+const MISTAKES: readonly FindMistake[] = [
+  ({ env }) =>
+    proxies(env).flatMap(({ name, value }) => {
+      const read = readProxyUrl(value);
+      return typeof read === 'string' ? [fail(name, 'proxy-url-malformed', `${showWritten(value)} ${read}`, 'Write it like http://eco-egress.eco-egress.svc:3128, also for https:// destinations.')] : [];
+    }),
+  ({ env }) =>
+    proxies(env).flatMap(({ name, value }) => {
+      const read = readProxyUrl(value);
+      return typeof read !== 'string' && read.written === null ? [warn(name, 'proxy-scheme-missing', `${showWritten(value)} has no scheme: curl and Go guess http, others refuse it`, `Write http://${showWritten(value)}.`)] : [];
+    }),
+  ({ env }) =>
+    PAIRS.flatMap((pair) => {
+      const [upper, lower] = spellings(env, pair);
+      if (upper === undefined || lower === undefined || upper.value === lower.value) return [];
+      return [fail(`${upper.name}, ${lower.name}`, 'variables-differ', 'differ: Go takes the upper case first, curl and Python the lower', 'Give both the same value.')];
+    }),
+  ({ env }) =>
+    PAIRS.flatMap((pair) => {
+      const [one, other] = spellings(env, pair);
+      if (one === undefined || other !== undefined) return [];
+      const missing = one.name === pair ? pair.toLowerCase() : pair;
+      return [warn(one.name, 'variable-in-one-case', `is set, and ${missing} is not: programs differ in which they read`, `Set ${missing} to the same value.`)];
+    }),
+  ({ env, partners }) =>
+    spellings(env, 'NO_PROXY').flatMap(({ name, value }) =>
+      hosts(partners).flatMap(({ host, port }) => {
+        const entry = hidingEntry(value, host, port);
+        return entry === null ? [] : [fail(name, 'no-proxy-hides-partner', `its entry ${entry} makes programs go to ${host} directly`, `Take ${entry} out of it, or write names that ${host} is not under.`)];
       }),
+    ),
+  ({ env }) => {
+    if (!usesProxy(env)) return [];
+    const entries = spellings(env, 'NO_PROXY').map(({ value }) => value).join(',');
+    const missing = DIRECT_SAMPLES.filter((host) => hidingEntry(entries, host, 80) === null).map((host) => host.replace(/^any/, ''));
+    return missing.length === 0 ? [] : [warn('NO_PROXY', 'no-proxy-incomplete', `lacks ${missing.join(', ')}: what is asked for there goes to the proxy, which refuses it`, `Add ${missing.join(',')}.`)];
   },
-  {
-    code: 'proxy-scheme-missing',
-    find: ({ env }) =>
-      proxies(env).flatMap(({ name, value }) => {
-        const read = readProxyUrl(value);
-        return typeof read !== 'string' && read.written === null ? [warn(name, 'proxy-scheme-missing', `${showWritten(value)} has no scheme: curl and Go guess http, others refuse it`, `Write http://${showWritten(value)}.`)] : [];
-      }),
+  ({ env }) => {
+    const options = javaOptions(env);
+    if (options === null) return usesProxy(env) ? [warn('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'is not set: Java ignores HTTPS_PROXY and connects directly', 'For Java, set -Dhttps.proxyHost and -Dhttps.proxyPort in it: docs/clients/java.md.')] : [];
+    if ((options.get('https.proxyHost') ?? '') !== '' || !usesProxy(env)) return [];
+    return [fail('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'has no -Dhttps.proxyHost: Java ignores HTTPS_PROXY and connects directly', 'Add -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT, and the same for http.')];
   },
-  {
-    code: 'variables-differ',
-    find: ({ env }) =>
-      PAIRS.flatMap((pair) => {
-        const [upper, lower] = spellings(env, pair);
-        if (upper === undefined || lower === undefined || upper.value === lower.value) return [];
-        return [fail(`${upper.name}, ${lower.name}`, 'variables-differ', 'differ: Go takes the upper case first, curl and Python the lower', 'Give both the same value.')];
-      }),
+  ({ env }) => {
+    const options = javaOptions(env) ?? new Map<string, string>();
+    return ['https', 'http'].flatMap((scheme) => {
+      const host = options.get(`${scheme}.proxyHost`) ?? '';
+      const port = options.get(`${scheme}.proxyPort`);
+      if (host === '') return [];
+      if (/[/:]/.test(host) && !/^\[.*\]$/.test(host)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost=${showWritten(host)} is more than a host`, `Write the host alone, and the port in -D${scheme}.proxyPort.`)];
+      if (port === undefined || !/^\d{1,5}$/.test(port)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost has no -D${scheme}.proxyPort: Java takes ${scheme === 'https' ? 443 : 80}`, `Add -D${scheme}.proxyPort=3128.`)];
+      return [];
+    });
   },
-  {
-    code: 'variable-in-one-case',
-    find: ({ env }) =>
-      PAIRS.flatMap((pair) => {
-        const [one, other] = spellings(env, pair);
-        if (one === undefined || other !== undefined) return [];
-        const missing = one.name === pair ? pair.toLowerCase() : pair;
-        return [warn(one.name, 'variable-in-one-case', `is set, and ${missing} is not: programs differ in which they read`, `Set ${missing} to the same value.`)];
-      }),
+  ({ env, partners }) => {
+    const list = javaOptions(env)?.get('http.nonProxyHosts') ?? '';
+    return hosts(partners).flatMap(({ host }) => {
+      const entry = hidingJavaEntry(list, host);
+      return entry === null ? [] : [fail('JAVA_TOOL_OPTIONS', 'java-hides-partner', `the entry ${entry} of -Dhttp.nonProxyHosts makes Java go to ${host} directly`, `Take ${entry} out of it.`)];
+    });
   },
-  {
-    code: 'no-proxy-hides-partner',
-    find: ({ env, partners }) =>
-      spellings(env, 'NO_PROXY').flatMap(({ name, value }) =>
-        hosts(partners).flatMap(({ host, port }) => {
-          const entry = hidingEntry(value, host, port);
-          return entry === null ? [] : [fail(name, 'no-proxy-hides-partner', `its entry ${entry} makes programs go to ${host} directly`, `Take ${entry} out of it, or write names that ${host} is not under.`)];
-        }),
-      ),
-  },
-  {
-    code: 'no-proxy-incomplete',
-    find: ({ env }) => {
-      if (!usesProxy(env)) return [];
-      const entries = spellings(env, 'NO_PROXY').map(({ value }) => value).join(',');
-      const missing = DIRECT_SAMPLES.filter((host) => hidingEntry(entries, host, 80) === null).map((host) => host.replace(/^any/, ''));
-      return missing.length === 0 ? [] : [warn('NO_PROXY', 'no-proxy-incomplete', `lacks ${missing.join(', ')}: what is asked for there goes to the proxy, which refuses it`, `Add ${missing.join(',')}.`)];
-    },
-  },
-  {
-    code: 'java-ignores-proxy',
-    find: ({ env }) => {
-      const options = javaOptions(env);
-      if (options === null) return usesProxy(env) ? [warn('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'is not set: Java ignores HTTPS_PROXY and connects directly', 'For Java, set -Dhttps.proxyHost and -Dhttps.proxyPort in it: docs/clients/java.md.')] : [];
-      if ((options.get('https.proxyHost') ?? '') !== '' || !usesProxy(env)) return [];
-      return [fail('JAVA_TOOL_OPTIONS', 'java-ignores-proxy', 'has no -Dhttps.proxyHost: Java ignores HTTPS_PROXY and connects directly', 'Add -Dhttps.proxyHost=HOST -Dhttps.proxyPort=PORT, and the same for http.')];
-    },
-  },
-  {
-    code: 'java-proxy-malformed',
-    find: ({ env }) => {
-      const options = javaOptions(env) ?? new Map<string, string>();
-      return ['https', 'http'].flatMap((scheme) => {
-        const host = options.get(`${scheme}.proxyHost`) ?? '';
-        const port = options.get(`${scheme}.proxyPort`);
-        if (host === '') return [];
-        if (/[/:]/.test(host) && !/^\[.*\]$/.test(host)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost=${showWritten(host)} is more than a host`, `Write the host alone, and the port in -D${scheme}.proxyPort.`)];
-        if (port === undefined || !/^\d{1,5}$/.test(port)) return [fail('JAVA_TOOL_OPTIONS', 'java-proxy-malformed', `-D${scheme}.proxyHost has no -D${scheme}.proxyPort: Java takes ${scheme === 'https' ? 443 : 80}`, `Add -D${scheme}.proxyPort=3128.`)];
-        return [];
-      });
-    },
-  },
-  {
-    code: 'java-hides-partner',
-    find: ({ env, partners }) => {
-      const list = javaOptions(env)?.get('http.nonProxyHosts') ?? '';
-      return hosts(partners).flatMap(({ host }) => {
-        const entry = hidingJavaEntry(list, host);
-        return entry === null ? [] : [fail('JAVA_TOOL_OPTIONS', 'java-hides-partner', `the entry ${entry} of -Dhttp.nonProxyHosts makes Java go to ${host} directly`, `Take ${entry} out of it.`)];
-      });
-    },
-  },
-  {
-    code: 'node-ignores-proxy',
-    find: ({ env }) => {
-      const obeys = env['NODE_USE_ENV_PROXY'] === '1' || (env['NODE_OPTIONS'] ?? '').includes('--use-env-proxy');
-      return !usesProxy(env) || obeys ? [] : [warn('NODE_USE_ENV_PROXY', 'node-ignores-proxy', 'is not 1: Node ignores HTTPS_PROXY and connects directly', 'For Node, set NODE_USE_ENV_PROXY=1 (since 22.21 and 24.5): docs/clients/node.md.')];
-    },
+  ({ env }) => {
+    const obeys = env['NODE_USE_ENV_PROXY'] === '1' || (env['NODE_OPTIONS'] ?? '').includes('--use-env-proxy');
+    return !usesProxy(env) || obeys ? [] : [warn('NODE_USE_ENV_PROXY', 'node-ignores-proxy', 'is not 1: Node ignores HTTPS_PROXY and connects directly', 'For Node, set NODE_USE_ENV_PROXY=1 (since 22.21 and 24.5): docs/clients/node.md.')];
   },
 ];
 
 /** In the order of the table. */
 export function findMistakes(surroundings: EnvironmentFacts): DoctorFinding[] {
-  return MISTAKES.flatMap(({ find }) => find(surroundings));
+  return MISTAKES.flatMap((find) => find(surroundings));
 }
 
 /** Each host once. */
