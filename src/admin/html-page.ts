@@ -33,15 +33,11 @@ const loadRenderer = loadOnce(() => import(new URL('page/server.js', import.meta
 /** Loads at the first call, and again where that failed: a file may be readable later. */
 export function loadOnce<T>(load: () => Promise<T>): () => Promise<T> {
   let loaded: Promise<T> | null = null;
-  return async () => {
-    loaded ??= load();
-    try {
-      return await loaded;
-    } catch (error) {
+  return () =>
+    (loaded ??= load().catch((error: unknown) => {
       loaded = null;
       throw error;
-    }
-  };
+    }));
 }
 
 /** The page before any script has run: complete, with tables and pictures. */

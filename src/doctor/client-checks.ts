@@ -39,13 +39,7 @@ export interface ClientExamination {
 
 /** A client's route: the names it needs, its configured proxy, and the proxy's answer. */
 export async function checkClientNames({ target, proxy, tools, trail }: ClientExamination): Promise<DoctorFinding[]> {
-  const find = async (host: string): Promise<readonly string[] | Fault> => {
-    try {
-      return await tools.resolve(host);
-    } catch (error) {
-      return Fault.from(error);
-    }
-  };
+  const find = (host: string): Promise<readonly string[] | Fault> => tools.resolve(host).catch((error: unknown) => Fault.from(error));
   const [addresses, proxyAddresses] = await Promise.all([find(target.host), proxy === null ? null : find(proxy.host)]);
   const findings: DoctorFinding[] = [];
   if (!(addresses instanceof Fault)) {

@@ -123,7 +123,7 @@ export class Reloads {
   }
 
   async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
-    const outcome = candidate.ok ? await this.#tryToAdopt(candidate) : refuseFaulty(candidate.faults);
+    const outcome = candidate.ok ? await this.#adopt(candidate).catch(refuseUnusable) : refuseFaulty(candidate.faults);
     this.#refused = outcome.result === 'refused';
     this.#warnings =
       outcome.result === 'refused'
@@ -132,13 +132,5 @@ export class Reloads {
     this.#telemetry.policyReloaded(outcome.result);
     reportReload(this.#telemetry, outcome);
     return outcome;
-  }
-
-  async #tryToAdopt(loaded: Loaded): Promise<ReloadOutcome> {
-    try {
-      return await this.#adopt(loaded);
-    } catch (error) {
-      return refuseUnusable(error);
-    }
   }
 }
