@@ -251,7 +251,9 @@ export class Service {
   async start(): Promise<void> {
     try {
       (await this.#telemetry.prepareTracing(this.#config.tracing))();
-      const forms = this.#createForms(await this.#routes());
+      const gateway = await this.#routes();
+      this.#authenticator = buildAuthenticator(this.#config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
+      const forms = new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
       this.#forms = forms;
       const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
       this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
@@ -458,11 +460,6 @@ export class Service {
   #describe(): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
     return describePolicy(this.#config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), listsEnd: firstListEnd(this.#config.tlsServer?.crl ?? ''), ruleEnds: listRuleEnds(this.#config.rules, this.#clock()) });
-  }
-
-  #createForms(gateway: GatewayRouter): HttpForms {
-    this.#authenticator = buildAuthenticator(this.#config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
-    return new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
   }
 
   #readiness(): Readiness {

@@ -72,7 +72,7 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const what = reports
     ? 'Report mode denies nothing; enforced, it would permit this alone'
     : `It permits this, and denies everything else${some ? ' but what passes in report mode' : ''}`;
-  return `${what}:\n\n${formatPermits(permits, stream)}`;
+  return `${what}:\n\n${permits.map((permit) => formatPermit(permit, stream)).join('\n')}`;
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {
@@ -161,11 +161,7 @@ const CHECK_LABEL_WIDTH = 11;
 /** Lines of one list. */
 const MOST_LINES = 12;
 
-/** A paragraph for each permit, no line longer than 100 columns unless one entry is. NO_COLOR is honoured. */
-function formatPermits(permits: readonly PermitRow[], stream: NodeJS.WritableStream): string {
-  return permits.map((permit) => formatPermit(permit, stream)).join('\n');
-}
-
+/** A paragraph, no line longer than 100 columns unless one entry is. NO_COLOR is honoured. */
 function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string {
   const { client, destination, rule, report, hosts, ports, methods, paths, pathsWithin, proxyProtocol } = permit;
   const forms = permit.forms.map((form) => (form === 'gateway' ? `gateway ${permit.gateway?.split(' ')[0] ?? ''}` : form));
