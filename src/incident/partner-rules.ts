@@ -2,7 +2,6 @@
 import type { AddressTry, DestinationEvidence, IncidentEvidence, ParentTry, TriedFault } from './evidence.ts';
 import { byTarget, completeFinding, type EvidenceLine, explainedBy, failingSince, type IncidentFinding, type IncidentRule, type NamelessFinding, describeTcp, isSourceProven, linesOfTry, outcomeOfTry, reachedElsewhere, type Symptom } from './finding.ts';
 
-
 interface Bad {
   readonly tries: readonly AddressTry[];
   /** No address of this host and port is left. */
@@ -22,7 +21,7 @@ function bad(destination: DestinationEvidence, is: (one: AddressTry) => boolean)
 
 /** `both addresses of`, `203.0.113.10, 1 of 2 addresses of`. */
 function which(destination: DestinationEvidence, groups: readonly Bad[]): string {
-  const addresses = [...new Set(groups.flatMap(({ tries }) => tries.map(({ tcp }) => tcp.address)))];
+  const addresses = [...addressesOf(groups)];
   const wheres = new Set(groups.map(({ where }) => where));
   const all = new Set(destination.tries.filter(({ where }) => wheres.has(where)).map(({ tcp }) => tcp.address)).size;
   const places = [...wheres].join(' and ');
@@ -42,7 +41,7 @@ function triesBefore({ connections, circuits }: DestinationEvidence, addresses: 
 }
 
 function sinceOf(destination: DestinationEvidence, groups: readonly Bad[], codes: readonly string[]): number | null {
-  const addresses = new Set(groups.flatMap(({ tries }) => tries.map(({ tcp }) => tcp.address)));
+  const addresses = addressesOf(groups);
   const times = [...destination.connections.filter(({ address }) => addresses.has(address)).map(({ at }) => at), ...destination.circuits.filter(({ address }) => addresses.has(address)).map(({ since }) => since)];
   const oldest = times.length === 0 ? null : Math.min(...times);
   const failing = failingSince(destination, codes);

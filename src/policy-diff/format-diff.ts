@@ -51,7 +51,6 @@ function describeCircumstances({ resolved, forms, schemes }: DiffClass): string 
   return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
 }
 
-
 /** The same as data. Infinity is null. */
 export function reportClasses(diff: PolicyDiff): unknown[] {
   return diff.classes.map((one) => ({

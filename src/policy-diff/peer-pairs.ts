@@ -146,7 +146,6 @@ function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredent
   return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchWildcard(pattern, token.subject, NAME_STOPS)));
 }
 
-
 const OTHER_USER = 'credentials of no client';
 
 /** None, each user and each kind of token that the files distinguish, and credentials that no client has. */
