@@ -1,6 +1,5 @@
 /** Reads the certificates, keys and credentials that the configuration names, and checks that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
-import { createSecureContext } from 'node:tls';
 import { keysOf, parseKeys } from '../identity/key-sources.ts';
 import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '../identity/revocation.ts';
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
@@ -8,7 +7,7 @@ import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
-import { tryServer } from './tls-context.ts';
+import { serverContext, tryLists } from './tls-context.ts';
 import { day, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
@@ -25,7 +24,7 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
   if (own === null || !listsFit) return null;
   warnAboutNames(names, own.leaf, [...path, 'names'], reading);
   const config = { names: names.filter((name) => name !== undefined), cert: own.cert, key: own.key, clientCa, crl, clientCertificate };
-  tryTls(() => { tryServer(config); }, [...path, 'certFile'], complain);
+  tryTls(() => serverContext(config), [...path, 'certFile'], complain);
   return config;
 }
 
@@ -49,7 +48,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     return false;
   }
   try {
-    createSecureContext({ crl });
+    tryLists(crl);
   } catch (error) {
     complain(path, `TLS cannot use the lists: ${messageOf(error)}.`, 'Export the file again.');
     return false;

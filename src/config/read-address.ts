@@ -1,7 +1,7 @@
 /** Readers of network values: address ranges, listen addresses, DNS servers, hosts, parent proxies, echo endpoints. */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { parseIp } from '../targets/ip-address.ts';
+import { canonicalIp, parseIp } from '../targets/ip-address.ts';
 import { formatAuthority, parseAuthority, parseConfigHost, parseHost, parseHostPattern } from '../targets/host.ts';
 import type { ListenAddress, ParentConfig, ProbeConfig } from './config.ts';
 import { quoteValue, showValue } from './finding.ts';
@@ -39,14 +39,14 @@ export function readAddress(value: unknown): Read<string> {
   return invalidValue(`${showValue(value)} is not an address.`, 'Write one IP address, like 34.123.45.67.');
 }
 
-/** `0.0.0.0:8080` or `[::]:8080`; port 0 lets the system choose. */
+/** `0.0.0.0:8080` or `[::]:8080`, in canonical form: `[::ffff:0.0.0.0]:8080` is the former. Port 0 lets the system choose. */
 export function readListenAddress(value: unknown): Read<ListenAddress> {
   const text = typeof value === 'number' ? String(value) : value;
   const match = typeof text === 'string' ? /^(?:\[([^\]]*)\]|([^:]*)):(0|[1-9]\d{0,4})$/.exec(text) : null;
   const host = match?.[1] ?? match?.[2] ?? '';
   const port = Number(match?.[3]);
   if (match !== null && port <= 65_535) {
-    if (match[1] === undefined ? isIPv4(host) : isIPv6(host)) return { value: { host, port } };
+    if (match[1] === undefined ? isIPv4(host) : isIPv6(host)) return { value: { host: canonicalIp(host) ?? host, port } };
     if (match[1] !== undefined) return invalidValue(`${showValue(value)} has brackets around something that is not an IPv6 address.`, `Write [::]:${port}, or 0.0.0.0:${port}.`);
     const meant = host === 'localhost' ? '127.0.0.1' : '0.0.0.0';
     return invalidValue(`${showValue(value)} has ${host === '' ? 'no address' : 'a name'} before the port.`, `Write an IP address: ${meant}:${port}.`);

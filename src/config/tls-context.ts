@@ -4,6 +4,7 @@
  */
 import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
+import { isDeepStrictEqual } from 'node:util';
 import type { TlsServerConfig, UpstreamTlsConfig } from './config.ts';
 
 /** Each certificate of caFile is a trust anchor, also one issued by another authority (OpenSSL's `-partial_chain`). */
@@ -45,7 +46,19 @@ export function serverOptions({ cert, key, clientCa, clientCertificate, crl }: T
   return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...(crl === null ? EACH_IS_TRUSTED : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
 }
 
-/** As the server itself does it. @throws OpenSSL's error for a certificate or key that it cannot use */
-export function tryServer(config: TlsServerConfig): void {
-  createSecureContext(serverOptions(config));
+/** The latest one: a list of revoked certificates may take 100 MB and half a second in it. */
+let latestContext: { readonly config: TlsServerConfig; readonly context: SecureContext } | null = null;
+
+/**
+ * Towards clients. The same for the same configuration, so what was tested is what is used.
+ * @throws OpenSSL's error for a certificate, key or list that it cannot use
+ */
+export function serverContext(config: TlsServerConfig): SecureContext {
+  if (latestContext === null || !isDeepStrictEqual(latestContext.config, config)) latestContext = { config, context: createSecureContext(serverOptions(config)) };
+  return latestContext.context;
+}
+
+/** The same for lists of revoked certificates alone. @throws OpenSSL's error for those that it cannot use */
+export function tryLists(crl: string): void {
+  if (latestContext?.config.crl !== crl) createSecureContext({ crl });
 }

@@ -53,11 +53,17 @@ const DELTA_INDICATOR = '551d1b';
 const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, '551d1c', '551d23']);
 const CERTIFICATE_ISSUER: ReadonlySet<string> = new Set(['551d1d']);
 const RSA_PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
+/** Those of which OpenSSL knows signatures, each once; null: the signature has its own. */
+const SIGNED_HASHES = [null, ...getHashes().filter((name) => name.startsWith('RSA-'))];
 const LIST = /-----BEGIN X509 CRL-----([^-]*)-----END X509 CRL-----/g;
 
+/** What was read last: several parts of the proxy, and each reload, read the same text, and it may have hundreds of thousands of entries. */
+let latestLists: { readonly pem: string; readonly lists: readonly (RevocationList | null)[] } = { pem: '', lists: [] };
+
 /** Every list in a PEM text, in order; null for one that cannot be parsed. */
-export function readRevocationLists(pem: string): (RevocationList | null)[] {
-  return listsIn(pem).map(readList);
+export function readRevocationLists(pem: string): readonly (RevocationList | null)[] {
+  if (latestLists.pem !== pem) latestLists = { pem, lists: listsIn(pem).map(readList) };
+  return latestLists.lists;
 }
 
 /** Whether the list with this index in a PEM text has been signed with this key. The algorithm is not read: one with which the signature is valid is enough. */
@@ -69,7 +75,7 @@ export function isListSignedWith(pem: string, index: number, key: KeyObject): bo
   // Its first byte counts bits that are not used.
   const bytes = der.subarray(signature.from + 1, signature.to);
   const paddings = key.asymmetricKeyType === 'rsa' ? RSA_PADDINGS : [undefined];
-  return [null, ...getHashes()].some((hash) => paddings.some((padding) => {
+  return SIGNED_HASHES.some((hash) => paddings.some((padding) => {
     try {
       return verify(hash, content, { key, padding }, bytes);
     } catch {
@@ -116,16 +122,19 @@ function readList(der: Buffer): RevocationList | null {
   const until = more[0] === undefined ? null : readTime(der, more[0]);
   const [entries] = until === null ? more : more.slice(1);
   const revoked = new Set<string>();
-  const children = entries?.tag === SEQUENCE ? childrenOf(der, entries) : [];
-  if (children === null) return null;
   const last = fields.at(-1);
   const extensions = listExtensions(der, last?.tag === EXPLICIT_0 ? elementAt(der, last.from, last.to) : null);
   let unknown = extensions.some(({ id, critical }) => critical && !OF_LISTS.has(id));
-  for (const entry of children) {
-    const [serial, , more] = childrenOf(der, entry) ?? [];
-    if (serial?.tag !== INTEGER) return null;
+  const { from: first, to: end } = entries?.tag === SEQUENCE ? entries : { from: 0, to: 0 };
+  for (let at = first; at < end; ) {
+    const entry = elementAt(der, at, end);
+    const serial = entry === null ? null : elementAt(der, entry.from, entry.to);
+    const date = entry === null || serial?.tag !== INTEGER ? null : elementAt(der, serial.to, entry.to);
+    if (entry === null || serial === null || date === null) return null;
+    at = entry.to;
     revoked.add(numberOf(der, serial));
-    unknown ||= more !== undefined && listExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
+    const more = date.to === entry.to ? null : elementAt(der, date.to, entry.to);
+    unknown ||= more !== null && listExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
   }
   return { issuer: distinguishedName(der, issuer), from, until, delta: extensions.some(({ id }) => id === DELTA_INDICATOR), unknown, revoked };
 }

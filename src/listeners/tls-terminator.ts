@@ -5,9 +5,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { createSecureContext, createServer, type Server, type TLSSocket } from 'node:tls';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
-import { serverOptions } from '../config/tls-context.ts';
+import { serverContext, serverOptions } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
@@ -39,10 +39,10 @@ export class TlsTerminator {
     this.names = new Set(config.names);
     this.#authorities = config.clientCa === null ? [] : authoritiesIn(config.clientCa).map((pem) => new X509Certificate(pem));
     this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
-    const options = serverOptions(config);
-    // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI.
-    const context = createSecureContext(options);
-    this.#server = createServer({ ...options, SNICallback: (_name, done) => { done(null, context); } });
+    const context = serverContext(config);
+    // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI,
+    // so it verifies no certificate, and needs no lists.
+    this.#server = createServer({ ...serverOptions(config), crl: undefined, SNICallback: (_name, done) => { done(null, context); } });
     this.#server.on('secureConnection', (socket) => {
       this.#secured(socket);
     });

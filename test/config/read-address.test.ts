@@ -48,6 +48,10 @@ t.test('listen addresses', async (t) => {
   t.strictSame(readListenAddress('0.0.0.0:8080'), { value: { host: '0.0.0.0', port: 8080 } });
   t.strictSame(readListenAddress('[::]:65535'), { value: { host: '::', port: 65_535 } });
   t.strictSame(readListenAddress('127.0.0.1:0'), { value: { host: '127.0.0.1', port: 0 } });
+  // The self check compares the text.
+  t.strictSame(readListenAddress('[::ffff:0.0.0.0]:8080'), { value: { host: '0.0.0.0', port: 8080 } });
+  t.strictSame(readListenAddress('[0:0:0:0:0:0:0:0]:8080'), { value: { host: '::', port: 8080 } });
+  t.strictSame(readListenAddress('[fe80::1%eth0]:8080'), { value: { host: 'fe80::1%eth0', port: 8080 } }, 'a zone cannot be left out');
   const refused: [unknown, RegExp][] = [
     [8080, /Write the address too: 0\.0\.0\.0:8080/],
     ['8080', /Write the address too: 0\.0\.0\.0:8080/],

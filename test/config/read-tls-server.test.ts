@@ -5,7 +5,9 @@ import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import 'reflect-metadata';
 import { Extension } from '@peculiar/x509';
 import { chmodSync, writeFileSync } from 'node:fs';
+import type { TlsServerConfig } from '../../src/config/config.ts';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
+import { serverContext } from '../../src/config/tls-context.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { MINIMAL } from '../support/load-text.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
@@ -161,6 +163,19 @@ t.test('the listeners', async (t) => {
 t.test('a list in DER, as authorities publish it', async (t) => {
   const result = load(`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: der.crl, clientCertificate: require }`);
   t.match(result.ok ? [] : result.faults[0], { path: 'tlsServer.crlFile', problem: /is not a PEM file/, instead: /openssl crl -inform der\.$/ });
+});
+
+t.test('the same configuration has the same context, and another one its own', (t) => {
+  const configOf = (...args: Parameters<typeof load>): TlsServerConfig => {
+    const result = load(...args);
+    if (!result.ok || result.config.tlsServer === null) throw new Error('it can be served');
+    return result.config.tlsServer;
+  };
+  const text = `{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: revoked.crl, clientCertificate: require }`;
+  const context = serverContext(configOf(text));
+  t.equal(serverContext(configOf(text)), context, 'a reload that changes nothing of it');
+  t.not(serverContext(configOf(text.replace('require', 'request'))), context);
+  t.end();
 });
 
 t.test('a damaged list', async (t) => {

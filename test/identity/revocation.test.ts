@@ -1,7 +1,7 @@
 /** Lists of revoked certificates: what they say, and every way in which one can be damaged. */
 import t from 'tap';
-import { X509Certificate } from 'node:crypto';
-import { authorityNameOf, idOf, isRevoked, readRevocationLists } from '../../src/identity/revocation.ts';
+import { constants, generateKeyPairSync, sign, X509Certificate } from 'node:crypto';
+import { authorityNameOf, idOf, isListSignedWith, isRevoked, readRevocationLists } from '../../src/identity/revocation.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
 
 const [one, other] = await Promise.all([createRevokingAuthority('one'), createRevokingAuthority('other')]);
@@ -23,6 +23,37 @@ t.test('a list names its authority, its end, and what it revokes', async (t) => 
   t.notOk(has(good), 'another number');
   t.notOk(has(elsewhere), 'the same number of another authority');
   t.equal(idOf(new X509Certificate(elsewhere.certPem))?.serial, idOf(new X509Certificate(revoked.certPem))?.serial);
+});
+
+t.test('a text that was read last is not read again', async (t) => {
+  const lists = readRevocationLists(pem);
+  t.equal(readRevocationLists(`${pem} `.slice(0, -1)), lists);
+  const others = await other.list([]);
+  t.not(readRevocationLists(others), lists);
+  t.strictSame(readRevocationLists(pem), lists);
+});
+
+t.test('the key with which a list was signed, whatever the algorithm', (t) => {
+  const keys = {
+    rsa: generateKeyPairSync('rsa', { modulusLength: 2048 }),
+    ec: generateKeyPairSync('ec', { namedCurve: 'P-384' }),
+    ed25519: generateKeyPairSync('ed25519'),
+  };
+  const pss = { padding: constants.RSA_PKCS1_PSS_PADDING };
+  const element = (tag: number, ...parts: readonly Buffer[]): Buffer => {
+    const content = Buffer.concat(parts);
+    return Buffer.concat([Buffer.of(tag, 0x82, content.length >> 8, content.length & 0xff), content]);
+  };
+  const content = element(0x30, Buffer.from('what is signed'));
+  const wrap = (signature: Buffer): string => `-----BEGIN X509 CRL-----\n${element(0x30, content, element(0x30), element(0x03, Buffer.of(0), signature)).toString('base64')}\n-----END X509 CRL-----\n`;
+  const table: readonly (readonly [keyof typeof keys, hash: string | null, more?: object])[] = [['rsa', 'sha256'], ['rsa', 'sha512'], ['rsa', 'sha3-256'], ['rsa', 'sha384', pss], ['ec', 'sha256'], ['ec', 'sha384'], ['ec', 'sha3-512'], ['ed25519', null]];
+  for (const [kind, hash, more] of table) {
+    const list = wrap(sign(hash, content, { key: keys[kind].privateKey, ...more }));
+    for (const other of ['rsa', 'ec', 'ed25519'] as const) t.equal(isListSignedWith(list, 0, keys[other].publicKey), other === kind, `${kind} ${hash ?? ''}: ${other}`);
+    t.notOk(isListSignedWith(list, 1, keys[kind].publicKey), 'there is no such list');
+  }
+  t.notOk(isListSignedWith(pem, 0, keys.ec.publicKey));
+  t.end();
 });
 
 t.test('a name is the same in another type of text, another case and with more blanks', async (t) => {

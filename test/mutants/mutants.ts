@@ -176,7 +176,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
     '8. A bad configuration never replaces a good one',
     [
       mutant('faults-overlooked', 'src/config/load.ts', 'test/config/faults.test.ts', 'if (tree === null || config === null || faults.found.length > 0)', 'if (tree === null || config === null)'),
-      mutant('server-certificate-not-tried', 'src/config/key-files.ts', 'test/reload/reload.test.ts', "  tryTls(() => { tryServer(config); }, [...path, 'certFile'], complain);\n", ''),
+      mutant('server-certificate-not-tried', 'src/config/key-files.ts', 'test/reload/reload.test.ts', "  tryTls(() => serverContext(config), [...path, 'certFile'], complain);\n", ''),
       mutant('refused-reload-applied', 'src/service.ts', 'test/reload/reload.test.ts', 'if (config.reload.refuseIfDenies && changes.newlyDenied.length > 0) return refuseDenials(changes);', ''),
       mutant('refusal-not-shown', 'src/reload/outcome.ts', 'test/reload/reload.test.ts', "['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]", '[]'),
       mutant('reload-asked-from-elsewhere', 'src/admin/routes.ts', 'test/cli/reload.test.ts', 'if (!isFromThisHost(request)) return sendProblem(reply, 403,', "if (request.ip === '') return sendProblem(reply, 403,"),
