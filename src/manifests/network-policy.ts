@@ -5,7 +5,7 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import type { Config, HopConfig, PodsConfig } from '../config/config.ts';
+import type { Config, HopConfig, ListenAddress, PodsConfig } from '../config/config.ts';
 import { IPV4_RANGES, IPV6_RANGES, type SpecialRange } from '../policy/address-class.ts';
 import { isThisMachine, parseAuthority } from '../targets/host.ts';
 import { prefixBits } from '../targets/ip-address.ts';
@@ -44,6 +44,7 @@ const namespaces = (operator: 'In' | 'NotIn', values: readonly string[]): Networ
 /** For the pods of the proxy, both directions. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
   const outside = outsideRanges(config, clientNamespace);
+  const open = clientPorts(config);
   const callers = [{ namespaceSelector: { matchLabels: namespaceLabel(clientNamespace) } }, ...config.cluster.clients.map(podsOf)];
   return {
     apiVersion: API,
@@ -53,13 +54,24 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
       podSelector: { matchLabels: PROXY_LABELS },
       policyTypes: ['Ingress', 'Egress'],
       ingress: [
-        { from: once(callers), ports: tcp([PORTS.proxy, PORTS.gateway, PORTS.tls]) },
-        ...(outside.length === 0 ? [] : [{ from: peers(blocksOf(outside)), ports: tcp([PORTS.gateway, PORTS.tls]) }]),
+        { from: once(callers), ports: tcp(open) },
+        { from: peers(blocksOf(outside)), ports: tcp(open.filter((port) => port !== PORTS.proxy)) },
         { from: [namespaces('In', MONITORING_NAMESPACES)], ports: tcp([PORTS.admin]) },
-      ],
+        // An empty list would mean everybody, or every port.
+      ].filter(({ from, ports }) => from.length > 0 && ports.length > 0),
       egress: [...resolvers(config), ...waysOut(config)],
     },
   };
+}
+
+/** Ports of the listeners for clients that other pods can reach. */
+export function clientPorts({ listeners }: Config): number[] {
+  return [...listeners.http, ...listeners.tls].filter(isReached).map(({ port }) => port);
+}
+
+/** Whether other pods reach it; a pod's own address is not known before it runs. */
+export function isReached({ host }: ListenAddress): boolean {
+  return host === '0.0.0.0' || host === '::';
 }
 
 /** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. And of trusted peers. */

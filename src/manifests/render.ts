@@ -3,9 +3,9 @@
  * the allowlist and the cluster's rules stay the same.
  */
 import { posix } from 'node:path';
-import type { Config, Form, ListenAddress } from '../config/config.ts';
+import type { Config, Form } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
-import { clientPolicy, FAMILIES, isByName, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
+import { clientPolicy, clientPorts, FAMILIES, isByName, isReached, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
 import { EXTERNAL_SERVICE, type Manifest, type Placement, POD, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { askedPorts, destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
@@ -82,14 +82,10 @@ const NEEDS: Readonly<Record<Overlay, readonly { readonly port: number; readonly
 
 function missingListener({ listeners }: Config, port: number, form: Form): string[] {
   const there = [...listeners.http, ...listeners.tls].find((listener) => listener.port === port);
-  if (there?.forms.includes(form) === true && isReached(there)) return [];
-  const what = there === undefined ? 'no listener' : isReached(there) ? `a listener without the form ${form}` : `a listener on ${there.host}, which no other pod reaches`;
-  return [`Port ${port} of the Service ${SERVICE_NAME} leads to ${what}. Let the policy listen on ${isReached(there) ? '' : '0.0.0.0:'}${port} and take ${form} there.`];
-}
-
-/** A pod's own address is not known before it runs. */
-function isReached(listener: ListenAddress | undefined): boolean {
-  return listener === undefined || listener.host === '0.0.0.0' || listener.host === '::';
+  const reached = there === undefined || isReached(there);
+  if (reached && there?.forms.includes(form) === true) return [];
+  const what = there === undefined ? 'no listener' : reached ? `a listener without the form ${form}` : `a listener on ${there.host}, which no other pod reaches`;
+  return [`Port ${port} of the Service ${SERVICE_NAME} leads to ${what}. Let the policy listen on ${reached ? '' : '0.0.0.0:'}${port} and take ${form} there.`];
 }
 
 function missingAdmin({ listeners: { admin } }: Config): string[] {
@@ -104,6 +100,7 @@ function podNotes(config: Config, names: readonly string[]): string[] {
   const worst = worstMemory(limits);
   const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
   return [
+    ...clientPorts(config).filter((port) => !Object.values<number>(PORTS).includes(port)).map((port) => `The policy listens on port ${port}, which the Service ${SERVICE_NAME} does not have. Patch it into the Service, or leave it out of listeners.`),
     ...(seconds + AFTER_DRAIN <= POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
     ...(limits.tunnels > POD.scaleAt ? [] : [`The autoscaler adds a pod beyond ${POD.scaleAt} open tunnels in each, and limits.tunnels is ${limits.tunnels}, so it never would. Patch averageValue of the HorizontalPodAutoscaler to ${Math.ceil(limits.tunnels * 0.7)}.`]),
     ...(worst <= POD.memory * 0.7 ? [] : [`All limits together may take ${Math.ceil(worst)} MiB and the kernel half as much for its buffers, and pods have ${POD.memory} MiB. Patch the limit of memory of the Deployment to ${256 * Math.ceil((worst * 1.5) / 256)}Mi.`]),

@@ -20,6 +20,20 @@ t.test('who reaches the proxy', async (t) => {
   t.notOk(into(policies, { namespace: 'monitoring' }, 3128));
 });
 
+t.test('the ports on which the policy listens are let in, and no others', async (t) => {
+  const machines = policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },');
+  const text = `${machines}listeners: { http: ["0.0.0.0:8080", "[::]:8081", "127.0.0.1:8090"], tls: off }\n`;
+  const policies = proxyOf(text);
+  for (const end of [{ namespace: 'dynatrace-sit' }, '10.200.0.9']) {
+    for (const port of [8080, 8081]) t.ok(into(policies, end, port), `${port}`);
+    for (const port of [3128, 8443, 8090, 9090]) t.notOk(into(policies, end, port), `${port}`);
+  }
+  t.strictSame(renderText('base', text).notes.filter((note) => note.includes('listens')), ['The policy listens on port 8081, which the Service eco-egress does not have. Patch it into the Service, or leave it out of listeners.']);
+  const none = proxyOf(`${machines}listeners: { http: "127.0.0.1:8080", tls: off }\n`);
+  for (const end of [{ namespace: 'dynatrace-sit' }, '10.200.0.9']) for (const port of [8080, 9090]) t.notOk(into(none, end, port), `${port}: an empty list of ports would be all`);
+  t.ok(into(none, { namespace: 'monitoring' }, 9090));
+});
+
 t.test('callers outside the cluster: clients of another name than the clients\' namespace', async (t) => {
   const text = policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },');
   const policies = proxyOf(text);
