@@ -5,7 +5,7 @@
 import { posix } from 'node:path';
 import type { Config, Form } from '../config/config.ts';
 import { mergePorts } from '../targets/port-range.ts';
-import { clientPolicy, clientPorts, FAMILIES, isByName, isReached, outsideRanges, proxyPolicy, unknownPorts } from './network-policy.ts';
+import { clientPolicy, clientPorts, FAMILIES, isByName, isReached, outsideRanges, proxyPolicy, trustedRanges, unknownPorts } from './network-policy.ts';
 import { EXTERNAL_SERVICE, type Manifest, type Placement, POD, PORTS, PROXY_LABELS, SERVICE_NAME } from './placement.ts';
 import { askedPorts, destinationRule, planSteering, serviceEntries, virtualService, waypoint } from './steering.ts';
 
@@ -94,13 +94,15 @@ function missingAdmin({ listeners: { admin } }: Config): string[] {
 }
 
 /** What base/deployment.yaml and the autoscaler have otherwise than the policy needs it. */
-function podNotes(config: Config, names: readonly string[]): string[] {
-  const { limits, timeouts: { drainDelay, drain } } = config;
+function podNotes(config: Config, names: readonly string[], { namespace }: Placement): string[] {
+  const { limits, nat, reload, timeouts: { drainDelay, drain } } = config;
   const seconds = Math.ceil((drainDelay + drain) / 1000);
   const worst = worstMemory(limits);
   const elsewhere = names.filter((name) => ![POD.policy, '/'].some((directory) => posix.resolve(directory, name).startsWith(`${POD.certificates}/`)));
   return [
     ...clientPorts(config).filter((port) => !Object.values<number>(PORTS).includes(port)).map((port) => `The policy listens on port ${port}, which the Service ${SERVICE_NAME} does not have. Patch it into the Service, or leave it out of listeners.`),
+    ...(reload.watch ? [] : [`reload.watch is off, so running pods keep the policy with which they started. After a change: npx eco-egress reload in each of them, or kubectl -n ${namespace} rollout restart deployment/eco-egress`]),
+    ...(nat.ports === null || nat.replicasPerNode === 1 ? [] : [`nat.replicasPerNode is ${nat.replicasPerNode}, so each replica uses only that part of the ports of its node, and two replicas never share one. Set it to 1, or patch the podAntiAffinity of the Deployment.`]),
     ...(seconds + AFTER_DRAIN <= POD.grace ? [] : [`timeouts.drainDelay and drain take ${seconds} s, and pods are killed ${POD.grace} s after SIGTERM. Patch terminationGracePeriodSeconds of the Deployment to ${seconds + 10} or more.`]),
     ...(limits.tunnels > POD.scaleAt ? [] : [`The autoscaler adds a pod beyond ${POD.scaleAt} open tunnels in each, and limits.tunnels is ${limits.tunnels}, so it never would. Patch averageValue of the HorizontalPodAutoscaler to ${Math.ceil(limits.tunnels * 0.7)}.`]),
     ...(worst <= POD.memory * 0.7 ? [] : [`All limits together may take ${Math.ceil(worst)} MiB and the kernel half as much for its buffers, and pods have ${POD.memory} MiB. Patch the limit of memory of the Deployment to ${256 * Math.ceil((worst * 1.5) / 256)}Mi.`]),
@@ -125,7 +127,7 @@ function renderBase({ config, policyText, placement, names = [] }: RenderOptions
     data: { 'egress.yaml': policyText },
   };
   return [
-    { path: 'base/policy.yaml', manifests: [policyMap], notes: podNotes(config, names) },
+    { path: 'base/policy.yaml', manifests: [policyMap], notes: podNotes(config, names, placement) },
     { path: 'base/network-policy.yaml', manifests: [proxyPolicy(config, placement)], notes: [...reportNotes(config), ...clientNotes(config, placement), ...collectorNotes(config)] },
   ];
 }
@@ -162,7 +164,8 @@ function renderExternal({ config, placement: { namespace, clientNamespace } }: R
   return { path, manifests: [service], notes: [] };
 }
 
-function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placement): string[] {
+function clientNotes({ clients, cluster, listeners }: Config, { clientNamespace }: Placement): string[] {
+  const trusted = trustedRanges(listeners);
   const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
   return [
     ...clients.flatMap(({ name, addresses, tokens }) => [
@@ -170,6 +173,7 @@ function clientNotes({ clients, cluster }: Config, { clientNamespace }: Placemen
       ...(addresses !== null && !inside.has(name) ? [`Client ${name} is neither the namespace ${clientNamespace} nor under cluster.clients, so its callers are outside the cluster: ${addresses.join(', ')} is let in. Pods are not: no ipBlock matches them.`] : []),
       ...(tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'url' && isByName(jwks.url) ? [`The keys at ${jwks.url} are reached at public addresses only. For others use jwksFile, or a NetworkPolicy of your own beside this one.`] : [])),
     ]),
+    ...(trusted.length === 0 ? [] : [`Trusted peers are let in by address: ${trusted.join(', ')}. Pods are not: no ipBlock matches them. For pods use a NetworkPolicy of your own beside this one.`]),
   ];
 }
 
@@ -197,10 +201,10 @@ function renderWay(overlay: Exclude<Overlay, 'base' | 'no-direct-egress' | 'exte
 }
 
 function renderLock({ config, placement, direct }: RenderOptions): RenderedFile {
-  return { path: 'components/no-direct-egress/network-policy.yaml', manifests: [clientPolicy(config, placement, direct)], notes: lockNotes(config) };
+  return { path: 'components/no-direct-egress/network-policy.yaml', manifests: [clientPolicy(config, placement, direct)], notes: lockNotes(config, placement) };
 }
 
-function lockNotes({ destinations, cluster }: Config): string[] {
+function lockNotes({ destinations, cluster }: Config, { clientNamespace }: Placement): string[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   const unlisted = destinations.filter(({ name, addresses }) => addresses === null && !inside.has(name));
   return [
@@ -211,6 +215,7 @@ function lockNotes({ destinations, cluster }: Config): string[] {
       return one.length === 0 ? [] : [`The addresses of ${one.map(({ name }) => name).join(', ')} are ${family === 'IPv4' ? 'IPv6' : 'IPv4'}, so NO public ${family} address is permitted on port ${ports.join(' or ')}: the partner could have one.`];
     }),
     ...destinations.flatMap(({ name, via: [hop] }) => (hop === undefined ? [] : [`${name} is reached through the parent proxy ${hop.name}, which stays open to the clients: let ${hop.name} accept connections of this proxy only.`])),
+    ...cluster.clients.flatMap(({ name, namespace }) => (namespace === clientNamespace ? [] : [`Pods of ${namespace}, which are client ${name} too, are not locked by this. For a lock of their own: --overlay no-direct-egress --client-namespace ${namespace}`])),
     ...cluster.destinations.map(({ name, namespace }) => `${name} is pods of ${namespace}, so no pod of that namespace is permitted.`),
   ];
 }

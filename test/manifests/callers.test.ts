@@ -49,6 +49,7 @@ t.test('callers outside the cluster: clients of another name than the clients\' 
 t.test('a load balancer that names its clients is let in, by its own address', async (t) => {
   const listeners = 'listeners: { http: ["0.0.0.0:3128", { address: "0.0.0.0:8080", trustedPeers: [10.9.0.0/24, 127.0.0.6], proxyProtocol: from-trusted }], tls: "0.0.0.0:8443" }\n';
   const text = `${policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },')}${listeners}`;
+  t.match(renderText('base', text).notes, [/^Client machines/, /^Trusted peers are let in by address: 10\.9\.0\.0\/24\. Pods are not/]);
   const policies = proxyOf(text);
   t.ok(into(policies, '10.9.0.5', 8080) && into(policies, '10.200.0.9', 8080));
   for (const [address, port] of [['10.9.1.5', 8080], ['10.9.0.5', 9090], ['127.0.0.6', 8080]] as const) t.notOk(into(policies, address, port), `${address} ${port}`);
@@ -74,4 +75,5 @@ t.test('clients of another namespace reach every port, and no others of it do', 
   }
   t.notOk(into(policies, { namespace: 'jobs', labels: { eco: 'yes' } }, 9090));
   t.strictSame(renderText('base', text).notes, []);
+  t.match(renderText('no-direct-egress', text).notes, [/^The policy lists no addresses/, /^Pods of jobs, which are client batch too, are not locked by this\. .*--client-namespace jobs$/]);
 });
