@@ -137,7 +137,7 @@ function renderBase({ config, policyText, placement, names = [] }: RenderOptions
  * without source ranges it would accept every address. Internal to the VPC: a proxy with a public address attracts
  * attacks. `Local` keeps the caller's address, by which the policy identifies it.
  */
-function renderExternal({ config, placement: { namespace, clientNamespace } }: RenderOptions): RenderedFile {
+function renderExternal({ config, config: { timeouts: { drainDelay } }, placement: { namespace, clientNamespace } }: RenderOptions): RenderedFile {
   const path = 'components/external-service/service.yaml';
   const ranges = [...new Set(outsideRanges(config, clientNamespace))];
   if (ranges.length === 0) return { path, manifests: [], notes: ['No client of the policy is outside the cluster and has addresses, and a load balancer without source ranges would let in every address: so none is rendered.'] };
@@ -161,8 +161,11 @@ function renderExternal({ config, placement: { namespace, clientNamespace } }: R
       ],
     },
   };
-  return { path, manifests: [service], notes: [] };
+  return { path, manifests: [service], notes: drainDelay >= BALANCER_NOTICES ? [] : [`The load balancer sends connections to a pod for six seconds and more after SIGTERM, and the pod accepts them for ${drainDelay / 1000} s: later ones are lost in each rollout. Set timeouts.drainDelay to ${BALANCER_NOTICES / 1000}s or more.`] };
 }
+
+/** GKE asks a node every 3 s whether a pod on it is ready, and sends it nothing after two failures (ingress-gce, healthchecksl4.go); ms. */
+const BALANCER_NOTICES = 10_000;
 
 function clientNotes({ clients, cluster, listeners }: Config, { clientNamespace }: Placement): string[] {
   const trusted = trustedRanges(listeners);

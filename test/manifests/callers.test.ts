@@ -34,6 +34,12 @@ t.test('the ports on which the policy listens are let in, and no others', async 
   t.ok(into(none, { namespace: 'monitoring' }, 9090));
 });
 
+t.test('a load balancer needs longer to notice than a pod accepts connections', async (t) => {
+  const notes = (delay: string): string[] => renderText('external-service', `${policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },')}timeouts: { drainDelay: ${delay} }\n`).notes;
+  t.strictSame(notes('9999ms'), ['The load balancer sends connections to a pod for six seconds and more after SIGTERM, and the pod accepts them for 9.999 s: later ones are lost in each rollout. Set timeouts.drainDelay to 10s or more.']);
+  t.strictSame(notes('10s'), []);
+});
+
 t.test('callers outside the cluster: clients of another name than the clients\' namespace', async (t) => {
   const text = policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },');
   const policies = proxyOf(text);
