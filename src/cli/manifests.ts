@@ -96,7 +96,8 @@ function makeDirectory(path: string): void {
   mkdirSync(path);
 }
 
-const MANIFESTS_WIDTH = 110;
+/** A longer word has a line of its own. */
+const COMMENT_LINES = /(?! )(?:.{1,110}(?= |$)|[^ ]+)/g;
 
 /** A rendered file as YAML text. */
 function writeFileText({ manifests, notes }: RenderedFile): string {
@@ -107,12 +108,4 @@ function writeFileText({ manifests, notes }: RenderedFile): string {
   return `${heading.map(commentOf).join('')}${documents.join('---\n')}`;
 }
 
-function commentOf(text: string): string {
-  const lines: string[] = [];
-  for (const word of text.split(' ')) {
-    const last = lines.at(-1);
-    if (last === undefined || last.length + word.length >= MANIFESTS_WIDTH) lines.push(word);
-    else lines[lines.length - 1] = `${last} ${word}`;
-  }
-  return lines.map((line) => `# ${line}\n`).join('');
-}
+const commentOf = (text: string): string => (text.match(COMMENT_LINES) ?? []).map((line) => `# ${line}\n`).join('');

@@ -1,7 +1,6 @@
 /** Valid configuration that was probably not meant. */
-import ipaddr from 'ipaddr.js';
 import { closestMatch } from 'leven';
-import { parseIp } from '../targets/ip-address.ts';
+import { parseIp, prefixBits } from '../targets/ip-address.ts';
 import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
 import { nearest, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
@@ -188,7 +187,7 @@ class EarlierRanges {
   readonly #lengths = new Set<number>();
 
   add(name: string, cidr: string): void {
-    const bits = bitsOf(cidr);
+    const bits = prefixBits(cidr);
     if (this.#byBits.has(bits)) return;
     this.#lengths.add(bits.length);
     this.#byBits.set(bits, { name, cidr, order: this.#byBits.size });
@@ -196,7 +195,7 @@ class EarlierRanges {
 
   /** The first one that contains the whole of this range; undefined: none. */
   firstCover(cidr: string): EarlierRange | undefined {
-    const bits = bitsOf(cidr);
+    const bits = prefixBits(cidr);
     let first: EarlierRange | undefined;
     for (const length of this.#lengths) {
       const found = length > bits.length ? undefined : this.#byBits.get(bits.slice(0, length));
@@ -204,13 +203,6 @@ class EarlierRanges {
     }
     return first;
   }
-}
-
-/** The address family, and the bits of the prefix. */
-function bitsOf(cidr: string): string {
-  const [network, length] = ipaddr.parseCIDR(cidr);
-  const bits = network.toByteArray().map((byte) => byte.toString(2).padStart(8, '0')).join('');
-  return `${network.kind() === 'ipv4' ? '4' : '6'}${bits.slice(0, length)}`;
 }
 
 function warnAboutTracing({ tracing, cluster }: Config, warn: Warn): void {

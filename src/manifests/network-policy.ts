@@ -5,11 +5,13 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import type { Config, HopConfig, PodsConfig } from '../config/config.ts';
+import type { Config, HopConfig, ListenAddress, PodsConfig } from '../config/config.ts';
 import { IPV4_RANGES, IPV6_RANGES, type SpecialRange } from '../policy/address-class.ts';
 import { isThisMachine, parseAuthority } from '../targets/host.ts';
+import { prefixBits } from '../targets/ip-address.ts';
 import { firstPort, lastPort, mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type Manifest, MONITORING_NAMESPACES, namespaceLabel, type Placement, PORTS, PROXY_LABELS } from './placement.ts';
+import { askedPorts } from './steering.ts';
 
 interface Port {
   readonly protocol: 'TCP' | 'UDP';
@@ -37,11 +39,12 @@ const familyOf = (cidr: string): AddressFamily => (cidr.includes(':') ? 'IPv6' :
 const tcp = (entries: readonly PortEntry[]): Port[] => mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...portRange(firstPort(entry), lastPort(entry)) }));
 const portRange = (first: number, last: number): Pick<Port, 'port' | 'endPort'> => (first === last ? { port: first } : { port: first, endPort: last });
 const peers = (blocks: readonly IpBlock[]): NetworkPolicyPeer[] => blocks.map((ipBlock) => ({ ipBlock }));
-const inNamespaces = (names: readonly string[]): NetworkPolicyPeer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: names }] } });
+const namespaces = (operator: 'In' | 'NotIn', values: readonly string[]): NetworkPolicyPeer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator, values }] } });
 
 /** For the pods of the proxy, both directions. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
   const outside = outsideRanges(config, clientNamespace);
+  const open = clientPorts(config);
   const callers = [{ namespaceSelector: { matchLabels: namespaceLabel(clientNamespace) } }, ...config.cluster.clients.map(podsOf)];
   return {
     apiVersion: API,
@@ -51,20 +54,35 @@ export function proxyPolicy(config: Config, { namespace, clientNamespace }: Plac
       podSelector: { matchLabels: PROXY_LABELS },
       policyTypes: ['Ingress', 'Egress'],
       ingress: [
-        { from: once(callers), ports: tcp([PORTS.proxy, PORTS.gateway, PORTS.tls]) },
-        ...(outside.length === 0 ? [] : [{ from: peers(blocksOf(outside)), ports: tcp([PORTS.gateway, PORTS.tls]) }]),
-        { from: [inNamespaces(MONITORING_NAMESPACES)], ports: tcp([PORTS.admin]) },
-      ],
+        { from: once(callers), ports: tcp(open) },
+        { from: peers(blocksOf(outside)), ports: tcp(open.filter((port) => port !== PORTS.proxy)) },
+        { from: [namespaces('In', MONITORING_NAMESPACES)], ports: tcp([PORTS.admin]) },
+        // An empty list would mean everybody, or every port.
+      ].filter(({ from, ports }) => from.length > 0 && ports.length > 0),
       egress: [...resolvers(config), ...waysOut(config)],
     },
   };
 }
 
-/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. And of the load balancers that name clients; a sidecar, at 127.0.0.6, comes by no network. */
+/** Ports of the listeners for clients that other pods can reach. */
+export function clientPorts({ listeners }: Config): number[] {
+  return [...listeners.http, ...listeners.tls].filter(isReached).map(({ port }) => port);
+}
+
+/** Whether other pods reach it; a pod's own address is not known before it runs. */
+export function isReached({ host }: ListenAddress): boolean {
+  return host === '0.0.0.0' || host === '::';
+}
+
+/** Addresses of the clients that are outside the cluster: those that are neither the pods of `clientNamespace`, whose client has its name, nor named under `cluster.clients`. And of trusted peers. */
 export function outsideRanges({ clients, cluster, listeners }: Config, clientNamespace: string): string[] {
   const inside = new Set([clientNamespace, ...cluster.clients.map(({ name }) => name)]);
-  const trusted = [...listeners.http, ...listeners.tls].flatMap(({ trustedPeers }) => trustedPeers).filter((range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback');
-  return [...clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []), ...trusted];
+  return [...clients.filter(({ name }) => !inside.has(name)).flatMap(({ addresses }) => addresses ?? []), ...trustedRanges(listeners)];
+}
+
+/** Of the load balancers that name clients; a sidecar, at 127.0.0.6, comes by no network. */
+export function trustedRanges({ http, tls }: Config['listeners']): string[] {
+  return [...new Set([...http, ...tls].flatMap(({ trustedPeers }) => trustedPeers))].filter((range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback');
 }
 
 /** Both selectors in one peer: these pods of that namespace. Two peers would be either. */
@@ -162,7 +180,7 @@ function singleRange(host: string): string[] | null {
 export function clientPolicy({ destinations, cluster }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
   const known = destinations.flatMap(({ addresses }) => addresses ?? []);
   const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
-  const everyPod: NetworkPolicyPeer = { namespaceSelector: closed.length === 0 ? {} : { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator: 'NotIn', values: closed }] } };
+  const everyPod = closed.length === 0 ? { namespaceSelector: {} } : namespaces('NotIn', closed);
   const egress: EgressRule[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => allowedRest(family, known, unknownPorts(destinations, cluster, family)))];
   const open = subtract(outermost(direct), known);
   if (open.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(open) });
@@ -177,17 +195,15 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
 /** All of a family except known addresses, and, if ports of unknown addresses are to be closed, except every public one. */
 function allowedRest(family: AddressFamily, known: readonly string[], closed: readonly PortEntry[]): EgressRule[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
-  if (closed.length === 0) return [{ to: peers(only(everywhereBut(known))) }].filter(({ to }) => to.length > 0);
-  const internal: EgressRule = { to: peers(only(internalBut(known))) };
-  const beyond: EgressRule = { to: peers(only(publicBut(known))), ports: portsBut(closed) };
+  const rules: EgressRule[] = closed.length === 0 ? [{ to: peers(only(everywhereBut(known))) }] : [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }];
   // An empty list would mean everybody, or every port.
-  return [internal, beyond].filter(({ to, ports }) => to.length > 0 && ports?.length !== 0);
+  return rules.filter(({ to, ports }) => to.length > 0 && ports?.length !== 0);
 }
 
 /** Ports of the destinations that may be anywhere in the family. */
 export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: AddressFamily): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
-  return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(({ ports }) => ports);
+  return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(askedPorts);
 }
 
 /** Every port of TCP except these, and all of UDP except the same (HTTP/3). */
@@ -257,23 +273,14 @@ function subtract(from: readonly string[], holes: readonly string[]): IpBlock[] 
 
 /** Without duplicates and those inside another; in the order of addresses, so that the same ranges give the same file. */
 function outermost(ranges: readonly string[]): string[] {
-  const sorted = [...new Set(ranges)].map((cidr) => ({ cidr, key: sortKey(cidr) })).toSorted((a, b) => (a.key < b.key ? -1 : Number(a.key > b.key)));
-  const kept: string[] = [];
-  for (const { cidr } of sorted) {
-    const last = kept.at(-1);
-    if (last === undefined || !contains(last, cidr)) kept.push(cidr);
+  const kept: (readonly [bits: string, cidr: string])[] = [];
+  for (const one of [...new Map(ranges.map((cidr) => [prefixBits(cidr), cidr]))].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    const [last] = kept.at(-1) ?? [];
+    if (last === undefined || !one[0].startsWith(last)) kept.push(one);
   }
-  return kept;
+  return kept.map(([, cidr]) => cidr);
 }
 
 function contains(outer: string, inner: string): boolean {
-  const [outerAddress, outerBits] = ipaddr.parseCIDR(outer);
-  const [innerAddress, innerBits] = ipaddr.parseCIDR(inner);
-  return outerAddress.kind() === innerAddress.kind() && innerBits >= outerBits && innerAddress.match(outerAddress, outerBits);
-}
-
-/** All of IPv4 first; by address then, and the wider one first, so that what is inside a range follows it. */
-function sortKey(cidr: string): string {
-  const [address, bits] = ipaddr.parseCIDR(cidr);
-  return [address.kind(), Buffer.from(address.toByteArray()).toString('hex'), String(bits).padStart(3, '0')].join();
+  return prefixBits(inner).startsWith(prefixBits(outer));
 }

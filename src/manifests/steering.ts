@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { Config, DestinationConfig, Form } from '../config/config.ts';
 import { buildHostTable, tlsPortOf } from '../policy/tables.ts';
-import { countPorts, eachPort, hasPort, mergePorts } from '../targets/port-range.ts';
+import { countPorts, eachPort, hasPort, mergePorts, type PortEntry } from '../targets/port-range.ts';
 import { type Manifest, type Placement, PORTS, serviceHost } from './placement.ts';
 
 /** `passed`: raw TLS to the TLS port; `tunnelled`: TLS inside a CONNECT that the sidecar makes; `plain`: HTTP as it is. */
@@ -75,8 +75,7 @@ export function planSteering({ destinations }: Config, abilities: MeshAbilities)
       }
       for (const owner of owners) {
         const refused = new Map<string, number[]>();
-        // Plain HTTP that is upgraded comes on port 80, whichever ports it is then sent to.
-        const listed = owner.upgradePlainHttp === null || hasPort(owner.ports, PLAIN_HTTP_PORT) ? owner.ports : [...owner.ports, PLAIN_HTTP_PORT];
+        const listed = askedPorts(owner);
         const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
         for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
         for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
@@ -97,6 +96,11 @@ export function planSteering({ destinations }: Config, abilities: MeshAbilities)
     return routes.size === 0 ? [] : [{ name, ports: [...routes.values()] }];
   });
   return { destinations: steered, notes };
+}
+
+/** The ports that clients ask for: plain HTTP that is upgraded comes on port 80, whichever ports it is then sent to. */
+export function askedPorts({ ports, upgradePlainHttp }: DestinationConfig): readonly PortEntry[] {
+  return upgradePlainHttp === null || hasPort(ports, PLAIN_HTTP_PORT) ? ports : [...ports, PLAIN_HTTP_PORT];
 }
 
 /** What a ServiceEntry and a VirtualService cannot both have as one host: validation and `ResolveShortnameToFQDN` of Istio. */

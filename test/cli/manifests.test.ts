@@ -129,6 +129,9 @@ t.test('what the Deployment has otherwise than the policy needs it', async (t) =
   t.equal(await notes('limits: { tunnels: 1401 }'), '');
   t.match(await notes('limits: { tunnels: 1400 }'), /^Note: The autoscaler adds a pod beyond 1400 open tunnels in each, and limits\.tunnels is 1400, so it never would\. Patch averageValue of the HorizontalPodAutoscaler to 980\.\n$/);
   t.match(await notes('limits: { tunnels: 4000 }'), /^Note: All limits together may take 1418 MiB .* pods have 1536 MiB\. Patch the limit of memory of the Deployment to 2304Mi\.\n$/);
+  t.equal(await notes('nat: { ports: 8192 }'), '');
+  t.match(await notes('nat: { ports: 8192, replicasPerNode: 2 }'), /^Note: nat\.replicasPerNode is 2, so each replica uses only that part .* Set it to 1, or patch the podAntiAffinity of the Deployment\.\n$/);
+  t.match(await notes('reload: { watch: false }'), /^Note: reload\.watch is off, .*: npx eco-egress reload in each of them, or kubectl -n eco-egress rollout restart deployment\/eco-egress\n$/);
   for (const [names, said] of [[['../certificates/ca.pem', '../../etc/eco-egress/certificates/ca.pem'], []], [['ca.pem', '../tmp/ca.pem'], [/^The policy names the file ca\.pem, which pods do not have\./, /file \.\.\/tmp\/ca\.pem/]]] as const) {
     const { notes } = renderText('base', POLICY, { names });
     t.match(notes, said);

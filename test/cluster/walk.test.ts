@@ -46,7 +46,7 @@ const pathOf = ({ apiVersion, kind, metadata }: KubeObject): string => `/apis/${
 const [builder] = BUILDERS;
 if (spawnSync('kubectl', ['version', '--client']).status !== 0 || builder === undefined || first === undefined || locked === undefined) t.comment('kubectl or kustomize is not here: nothing was applied');
 else {
-  const kinds = new Set([...buildAll(builder).values()].flatMap((built) => readObjects(built).map(({ apiVersion, kind }) => `${apiVersion}/${kind}`)));
+  const kinds = new Set([...buildAll(builder).values()].flatMap((built) => readObjects(built).map(({ apiVersion, kind }) => `${apiVersion}/${kind}`))).add('v1/Pod');
 
   const start = async (t: Test, oldNamespace: string) => {
     const server = await startApiServer(t, { kinds, namespaces: ['dynatrace-sit', 'istio-system'], clientSide: true });
@@ -58,16 +58,29 @@ else {
       writeFileSync(join(mine, 'kustomization.yaml'), stringify(kustomization));
       return readObjects(build(mine, builder));
     };
-    const run = async (line: string): Promise<void> => {
+    const run = async (line: string): Promise<string> => {
       const child = spawn('bash', ['-c', line.replaceAll('OLD_NAMESPACE', oldNamespace)], { cwd: root, env: { ...process.env, KUBECONFIG: server.kubeconfig, HOME: root }, stdio: ['ignore', 'pipe', 'pipe'] });
-      const [, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number]>]);
+      const [out, err, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close') as Promise<[number]>]);
       t.equal(code, 0, `${line}\n${err}`);
+      return out;
     };
     const old = before(oldNamespace);
     const created = await createKubectl(server.kubeconfig).run(['create', '--filename', '-'], old);
     t.ok(created.ok, created.err);
     return { server, run, write, old };
   };
+  t.test('its own pods pass where the standard "restricted" is enforced, and where a quota wants requests and limits', async (t) => {
+    const { run } = await start(t, 'istio-system');
+    const lines = commands.filter((one) => one.includes(' run eco-try '));
+    t.equal(lines.length, 2);
+    for (const line of lines) {
+      const { spec } = JSON.parse(await run(line.replace(' --rm -i ', ' --dry-run=client -o json '))) as KubeObject;
+      t.match(spec, {
+        securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: 'RuntimeDefault' } },
+        containers: [{ image: /curl/, securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } }, resources: { requests: { cpu: /./, memory: /./ }, limits: { cpu: /./, memory: /./ } } }],
+      });
+    }
+  });
   const has = (server: { objects: ReadonlyMap<string, KubeObject> }, object: KubeObject): KubeObject | undefined => server.objects.get(pathOf(object));
 
   for (const overlay of ['sidecar', 'ambient']) for (const oldNamespace of ['dynatrace-sit', 'istio-system']) t.test(`${overlay}, old routes in ${oldNamespace}: there and back`, async (t) => {

@@ -1,4 +1,4 @@
-/** NetworkPolicies of many policies, evaluated: who gets through and who just does not. */
+/** NetworkPolicies of many policies, evaluated: what the proxy and its clients reach, and what they just do not. */
 import t from 'tap';
 import { parse } from 'yaml';
 import { readDocBlocks } from '../support/doc-blocks.ts';
@@ -13,7 +13,6 @@ const ECO = { eco: '{ hosts: eco.example, ports: [443, 80] }' };
 const proxyOf = (text: string): NetworkPolicySpec[] => [renderText('base', text).spec('NetworkPolicy')];
 const clientsOf = (text: string, direct: string[] = []): NetworkPolicySpec[] => [renderText('no-direct-egress', text, { direct }).spec('NetworkPolicy', 'no-direct-egress')];
 const out = (policies: NetworkPolicySpec[], end: End, port: number, protocol = 'TCP'): boolean => permits(policies, 'Egress', end, port, protocol);
-const into = (policies: NetworkPolicySpec[], end: End, port: number): boolean => permits(policies, 'Ingress', end, port);
 
 const WAYS: readonly { what: string; text: string; open: (readonly [address: string, port: number])[]; closed: (readonly [address: string, port: number])[] }[] = [
   {
@@ -139,48 +138,6 @@ t.test('DNS: the cluster, its node-local caches, or the servers of the policy', 
   t.notOk(out(own, { namespace: 'kube-system', labels: { 'k8s-app': 'kube-dns' } }, 5353, 'UDP'));
 });
 
-t.test('who reaches the proxy', async (t) => {
-  const policies = proxyOf(policyWith(ECO));
-  for (const port of [3128, 8080, 8443]) {
-    t.ok(into(policies, { namespace: 'dynatrace-sit' }, port));
-    t.notOk(into(policies, { namespace: 'default' }, port));
-    t.notOk(into(policies, '10.8.0.1', port), 'the range of the pods is no pass');
-  }
-  t.ok(into(policies, { namespace: 'monitoring' }, 9090));
-  for (const namespace of ['dynatrace-sit', 'default']) t.notOk(into(policies, { namespace }, 9090));
-  t.notOk(into(policies, { namespace: 'monitoring' }, 3128));
-});
-
-t.test('callers outside the cluster: clients of another name than the clients\' namespace', async (t) => {
-  const text = policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },');
-  const policies = proxyOf(text);
-  for (const port of [8080, 8443]) t.ok(into(policies, '10.200.0.9', port));
-  t.notOk(into(policies, '10.200.1.9', 8443));
-  t.notOk(into(policies, '10.200.0.9', 3128), 'the load balancer has no such port');
-  t.notOk(into(policies, '10.200.0.9', 9090));
-  t.match(renderText('base', text).notes, ['Client machines is neither the namespace dynatrace-sit nor under cluster.clients, so its callers are outside the cluster: 10.200.0.0/24 is let in. Pods are not: no ipBlock matches them.']);
-  t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24'], 'and not the range of the pods, who need no load balancer');
-  t.notOk(renderText('base', text).objects.some(({ kind }) => kind === 'Service'));
-});
-
-t.test('a load balancer that names its clients is let in, by its own address', async (t) => {
-  const listeners = 'listeners: { http: ["0.0.0.0:3128", { address: "0.0.0.0:8080", trustedPeers: [10.9.0.0/24, 127.0.0.6], proxyProtocol: from-trusted }], tls: "0.0.0.0:8443" }\n';
-  const text = `${policyWith(ECO).replace('clients: {', 'clients: { machines: { addresses: [10.200.0.0/24] },')}${listeners}`;
-  const policies = proxyOf(text);
-  t.ok(into(policies, '10.9.0.5', 8080) && into(policies, '10.200.0.9', 8080));
-  for (const [address, port] of [['10.9.1.5', 8080], ['10.9.0.5', 9090], ['127.0.0.6', 8080]] as const) t.notOk(into(policies, address, port), `${address} ${port}`);
-  t.strictSame((renderText('external-service', text).spec('Service') as { loadBalancerSourceRanges: string[] }).loadBalancerSourceRanges, ['10.200.0.0/24', '10.9.0.0/24']);
-});
-
-t.test('clients without addresses: no load balancer that is open to all, and a note', async (t) => {
-  const text = policyWith(ECO).replace('addresses: 10.8.0.0/14', 'certificates: "spiffe://cluster.local/*"');
-  const { objects, notes } = renderText('external-service', text);
-  t.strictSame(objects, []);
-  t.match(notes.join('\n'), /a load balancer without source ranges would let in every address/);
-  const stranger = policyWith(ECO).replace('clients: {', 'clients: { machines: { certificates: "spiffe://x/*" },');
-  t.match(renderText('base', stranger).notes, ['Client machines has no addresses, and no pods under cluster.clients: nothing here lets it in.']);
-});
-
 const HOP = 'hops: { near: { url: "http://gw.gateways.svc:3128" } }\n';
 const VIA = policyWith({ eco: '{ hosts: eco.example, ports: [443], via: near }' }, HOP);
 
@@ -194,18 +151,6 @@ t.test('a hop of pods is selected as pods: by namespace, labels and the port of 
   const both = proxyOf(`${VIA.replace('3128" }', '3128", addresses: 10.60.0.0/24 }')}cluster: { hops: { near: { namespace: gateways } } }\n`);
   t.ok(out(both, { namespace: 'gateways' }, 3128) && out(both, '10.60.0.1', 3128), 'addresses that are listed stay beside them');
   t.notOk(out(proxyOf(VIA), gateway, 3128), 'without it no ipBlock matches a pod');
-});
-
-t.test('clients of another namespace reach every port, and no others of it do', async (t) => {
-  const text = `${policyWith(ECO).replace('clients: {', 'clients: { batch: { addresses: 10.9.0.0/16 },')}cluster: { clients: { batch: { namespace: jobs, labels: "eco=yes" } } }\n`;
-  const policies = proxyOf(text);
-  for (const port of [3128, 8080, 8443]) {
-    t.ok(into(policies, { namespace: 'jobs', labels: { eco: 'yes', app: 'x' } }, port));
-    for (const end of [{ namespace: 'jobs' }, { namespace: 'default', labels: { eco: 'yes' } }, '10.9.0.1']) t.notOk(into(policies, end, port), JSON.stringify(end));
-    t.ok(into(policies, { namespace: 'dynatrace-sit' }, port));
-  }
-  t.notOk(into(policies, { namespace: 'jobs', labels: { eco: 'yes' } }, 9090));
-  t.strictSame(renderText('base', text).notes, []);
 });
 
 t.test('a destination of pods: the proxy reaches them, and clients reach no pod of that namespace', async (t) => {
@@ -249,6 +194,15 @@ t.test('while addresses are unknown, clients reach no public address on the port
   t.ok(out(policies, '199.36.153.8', 443), '--direct');
   t.notOk(out(policies, '199.36.153.12', 443), 'the neighbour of --direct');
   t.ok(out(policies, { namespace: 'anywhere' }, 443));
+});
+
+t.test('plain HTTP that is upgraded is steered from port 80: the lock closes that port too', async (t) => {
+  const text = policyWith({ eco: '{ hosts: eco.example, ports: [443], upgradePlainHttp: 443 }' });
+  for (const port of [443, 80]) t.notOk(out(clientsOf(text), PUBLIC, port), `${port}`);
+  for (const port of [79, 81]) t.ok(out(clientsOf(text), PUBLIC, port), `${port}`);
+  t.match(renderText('no-direct-egress', text).notes, [/^The policy lists no addresses for eco, so NO public address is permitted on port 443 or 80\./]);
+  const listed = policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16, upgradePlainHttp: 443 }' });
+  t.notOk(out(clientsOf(listed), '2606:2800:220:1::1', 80), 'nor at public addresses of the other family');
 });
 
 t.test('--direct opens no address that the policy lists', async (t) => {
