@@ -51,8 +51,8 @@ export interface EgressOptions extends EgressTerms {
 /** Where a permitted exchange goes. */
 export type Origin = SteeredOrigin;
 
-/** What a rule may limit them by. */
-const RATED_AS = { exchanges: 'requests', tunnels: 'tunnels' } as const;
+/** What a rule may limit it by: a WebSocket is still a request. */
+const ratedAs = ({ form }: Ask): 'requests' | 'tunnels' => (form === 'connect' || form === 'sni' ? 'tunnels' : 'requests');
 
 /** In `Dialled.address` and `revoked`, for a name that only a parent resolved. */
 const UNRESOLVED = '-';
@@ -215,7 +215,7 @@ export class Egress {
       this.#limits.enter(kind, address);
       return new Permit(verdict, ask, proofs, kind, this.#limits);
     }
-    const counted = RATED_AS[kind];
+    const counted = ratedAs(ask);
     const rates = this.#rates.check(verdict, ask, counted, record);
     this.#limits.enter(kind, address);
     if (rates === null) return new Permit(verdict, ask, proofs, kind, this.#limits, null, this.#rates.excuse(verdict, address, record));
@@ -262,8 +262,8 @@ export class Egress {
   }
 
   /** The result of the rule's rates for a permitted request; takes nothing. */
-  explainRates(verdict: Verdict, address: string, kind: Kind): string[] {
-    return verdict.verdict === 'allow' ? this.#rates.explain(verdict, address, RATED_AS[kind]) : [];
+  explainRates(verdict: Verdict, ask: Ask): string[] {
+    return verdict.verdict === 'allow' ? this.#rates.explain(verdict, ask.peer.address, ratedAs(ask)) : [];
   }
 
   /** For each rule that has rates per address. */

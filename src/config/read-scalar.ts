@@ -28,16 +28,16 @@ export function bounded<T>(bounds: ReaderBounds, read: (value: unknown) => Read<
 /** Names become metric labels. A letter is required, since JavaScript would reorder keys of digits only. */
 const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 
-/** A name in the configuration: lower-case letters, digits and dashes, with a letter among them, at most 63 characters. */
+/** A name in the configuration: lower-case letters, digits and dashes, with a letter among them, no dash first, at most 63 characters. */
 export function readName(value: unknown): Read<string> {
   if (typeof value === 'string' && CONFIG_NAME.test(value)) return { value };
-  return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63: eco-sit.');
+  return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63, no dash first: eco-sit.');
 }
 
 /** RFC 1123 label, as Kubernetes requires for namespaces. */
 export function readNamespace(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(value)) return { value };
-  return invalidValue(`${showValue(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63: dynatrace-sit.');
+  return invalidValue(`${showValue(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63, no dash first or last: dynatrace-sit.');
 }
 
 /** `app=activegateway`, as Kubernetes labels: the key may have a prefix, the value may be empty. */

@@ -1,4 +1,4 @@
-/** Two ways to look up a name's addresses: as the system is configured, or by configured DNS servers; the hosts file comes before both. */
+/** Two ways to look up a name's addresses: as the system is configured, its hosts file first, or by configured DNS servers alone. */
 import { NODATA, promises as dns, type RecordWithTtl, TIMEOUT } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';

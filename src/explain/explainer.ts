@@ -154,7 +154,7 @@ export class Explainer {
     const looks = resolve || assumed !== null;
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
-    const rates = egress.explainRates(explanation.verdict, ask.peer.address, ask.form === 'connect' || ask.form === 'sni' ? 'tunnels' : 'exchanges');
+    const rates = egress.explainRates(explanation.verdict, ask);
     const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes: [...notes, ...rates, ...(permitted ? circuitNotes(egress, destination, ask) : [])], meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
     return composeAnswer(explanation, survey, circumstances);
   }

@@ -8,7 +8,6 @@ import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin, Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
-import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import { isConnectionAuth } from '../http1/response-head.ts';
@@ -209,10 +208,13 @@ export class HttpForms {
     record.path = pathOf(target);
     record.scheme = origin.scheme;
     const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method, path: record.path };
-    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, 'exchanges', record, proofs);
+    // It holds a connection of its own, as tunnels do, as soon as the upstream accepts it.
+    const upgrades = isWebSocket(head);
+    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, upgrades ? 'tunnels' : 'exchanges', record, proofs);
     request.hold(permit);
     const expectsContinue = readExpect(head);
-    const upgrades = isWebSocket(head);
+    // It could be mistaken for bytes of the new protocol.
+    if (upgrades && framing.kind !== 'none') throw new Fault('framing-forbidden', 'a request for an upgrade has content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
     const maxForwards = readMaxForwards(head);
     if (maxForwards === 0) {
       answerHere(request, head);
@@ -280,19 +282,9 @@ function readExpect({ expect, version, framing }: RequestHead): boolean {
   return framing.kind !== 'none';
 }
 
-/**
- * Only WebSocket leaves HTTP; RFC 9110 §7.8 lets a server ignore other
- * upgrades, and requires it to ignore those of HTTP/1.0.
- * @throws {Fault} framing-forbidden for one with content, which could be mistaken for bytes of the new protocol
- */
-function isWebSocket({ upgrade, method, version, framing, fields }: RequestHead): boolean {
-  if (upgrade.toLowerCase() !== 'websocket' || method !== 'GET' || version !== '1.1' || !names(fields, 'upgrade')) return false;
-  if (framing.kind !== 'none') throw new Fault('framing-forbidden', 'a request for an upgrade has content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
-  return true;
-}
-
-function names(fields: RawFields, option: string): boolean {
-  return nominatedBy(fields)?.has(option) === true;
+/** Only WebSocket leaves HTTP; RFC 9110 §7.8 lets a server ignore other upgrades, and requires it to ignore those of HTTP/1.0. */
+function isWebSocket({ upgrade, method, version, fields }: RequestHead): boolean {
+  return upgrade.toLowerCase() === 'websocket' && method === 'GET' && version === '1.1' && nominatedBy(fields)?.has('upgrade') === true;
 }
 
 /** RFC 9110 §7.6.2: for TRACE and OPTIONS alone; null where there is none. @throws {Fault} */

@@ -175,10 +175,10 @@ class TlsFront {
     };
   }
 
-  /** Not TLS. Plain HTTP gets an HTTP answer; no other protocol could read an answer. */
+  /** Not TLS. Plain HTTP gets an HTTP answer; TLS is to follow a PROXY header; no other protocol could read an answer. */
   #onOther(connection: ClientConnection, reason: string, head: Buffer): void {
     const proxyHeader = proxyHeaderMistake(head, connection, this.#options.listener.proxyProtocol);
-    if (proxyHeader !== null) connection.refuse(proxyHeader);
+    if (proxyHeader !== null) this.#refuse(connection, proxyHeader);
     else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
     else {
       this.#note(connection, malformedHello(reason, 'send TLS to this port, and nothing before it'));

@@ -16,7 +16,7 @@ import type { ProxyHeader } from './proxy-protocol.ts';
 
 /** The fields of a Peer that the connection and its trusted peers give. */
 export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
-  /** 0: unknown, because a trusted peer gave the address only. */
+  /** 0: unknown, because X-Forwarded-For named the client. */
   readonly port: number;
 }
 

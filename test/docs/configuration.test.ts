@@ -25,13 +25,14 @@ t.test('every key has its row, and every row its key', async (t) => {
   t.strictSame(documented.toSorted(), KEYS.map((key) => key.path).toSorted());
 });
 
-t.test('every row has the default and the choices of its key', async (t) => {
-  for (const { path, preset, choices } of KEYS) {
+t.test('every row has the default, the choices and the bounds of its key', async (t) => {
+  for (const { path, preset, choices, bounds } of KEYS) {
     const [, type = '', shown = '', meaning = ''] = ROWS.find(([key]) => key === path) ?? [];
     if (preset === undefined) t.equal(shown, 'required', path);
     else if (preset === null) t.notMatch(shown, /^(required)?$/, `${path} says what holds without it`);
     else t.equal(shown, asWritten(preset), path);
     for (const choice of choices) t.match(type, new RegExp(`(^|\\W)${choice}(\\W|$)`), `${path} names ${choice}`);
+    if (bounds !== null) t.match(type, bounds, `${path} has the bounds`);
     t.ok(meaning !== '' || path === 'destinations', `${path} has a meaning`);
   }
 });

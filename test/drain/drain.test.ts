@@ -303,7 +303,7 @@ t.test('tunnels that were accepted in the delay are part of the plan, as is a We
   await socket.until(/101 [^]*\r\n\r\n/);
   for (const wire of [second.client, second.upstream, socket, server]) void follow(wire);
   await clock.armed;
-  t.match(await viewOf(lab), { state: 'draining', tunnels: { open: 3 } });
+  t.match(await viewOf(lab), { state: 'draining', tunnels: { open: 3 }, exchanges: 0 });
   clock.pass(SPREAD + 40);
   t.same(await Promise.all([first?.client, second.client, socket, server].map(async (wire) => (await wire?.ended)?.how)), ['fin', 'reset', 'reset', 'reset']);
   await drained;

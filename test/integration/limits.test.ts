@@ -51,6 +51,31 @@ t.test('tunnels, in all and for one client', async (t) => {
   }
 });
 
+t.test('a request for a WebSocket counts as a tunnel, from its beginning', async (t) => {
+  const lab = await startTunnelLab(t, limit({ tunnels: 1, exchanges: 1 }));
+  const socket = `GET http://${lab.target}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`;
+  const first = await askFrom(t, lab, socket);
+  const upstream = await lab.accept();
+  await upstream.until('\r\n\r\n');
+  for (const request of [socket, `CONNECT ${lab.target} HTTP/1.1\r\nHost: x\r\n\r\n`]) {
+    const { heard } = await (await askFrom(t, lab, request)).ended;
+    t.match(heard, FULL);
+    t.match(heard, 'raise limits.tunnels');
+  }
+  t.equal(lab.accepted.length, 1, 'nothing was dialled for who was refused');
+  upstream.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n');
+  await first.until(/101 [^]*\r\n\r\n/);
+  const { samples } = await lab.scrape();
+  t.equal(samples.get('eco_egress_tunnels_active{form="forward",destination="eco"}'), 1);
+  t.equal(samples.get('eco_egress_exchanges_active'), 0);
+  await askFrom(t, lab, `GET http://${lab.target}/x HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await (await lab.accept()).until('\r\n\r\n');
+  t.equal((await lab.scrape()).samples.get('eco_egress_exchanges_active'), 1, 'the place of an exchange is free');
+  first.socket.resetAndDestroy();
+  await untilSample(lab, 'eco_egress_tunnels_active{form="forward",destination="eco"}', 0);
+  t.match(await (await askFrom(t, lab, `CONNECT ${lab.target} HTTP/1.1\r\nHost: x\r\n\r\n`)).until('\r\n\r\n'), /^HTTP\/1\.1 200 /, 'a place that is free again is given away');
+});
+
 t.test('exchanges, in all and for one client, over all forms together', async (t) => {
   for (const [limits, key, fromAnother] of [
     [{ exchanges: 3 }, 'exchanges', 503],

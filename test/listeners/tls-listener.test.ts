@@ -68,7 +68,7 @@ t.test('what begins no TLS that could be served', async (t) => {
     ['plain HTTP', `GET / HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`, { code: 'http-on-tls-port', heard: 400 }],
     ['plain CONNECT', `CONNECT ${ECO}:443 HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`, { code: 'http-on-tls-port', heard: 400 }],
     ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', { code: 'http-on-tls-port', heard: 400 }],
-    ['the PROXY protocol', proxyLine('TCP4 10.0.0.1 10.0.0.2 1 2'), { code: 'peer-not-trusted', heard: 403 }],
+    ['the PROXY protocol', proxyLine('TCP4 10.0.0.1 10.0.0.2 1 2'), { code: 'peer-not-trusted', heard: alert(49) }],
   ];
   for (const [what, bytes, expected] of table) await refuses(t, lab, what, bytes, expected);
   const counted = sumOf(await lab.scrape(), 'eco_egress_requests_total', { form: '-', outcome: 'denied', code: 'tls-hello-malformed' });
