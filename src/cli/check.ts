@@ -105,7 +105,7 @@ function listPermits(config: Config): PermitRow[] {
           return [permitOf(client, destination, rule, `rules[${index}]`, reports || destination.report)];
         }),
       )
-      .filter(({ forms, report }) => forms.length > 0 || report);
+      .filter(({ forms, methods, report }) => (forms.length > 0 && methods?.length !== 0) || report);
   });
 }
 

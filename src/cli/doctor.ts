@@ -5,7 +5,7 @@ import { describeFileError } from '../config/named-files.ts';
 import { readProbeUrl } from '../config/read-address.ts';
 import { readUtf8 } from '../config/read-files.ts';
 import { readDuration } from '../config/read-scalar.ts';
-import { readCertificates } from '../config/tls-files.ts';
+import { findPemFault, readCertificates } from '../config/tls-files.ts';
 import type { ClientTarget } from '../doctor/client-checks.ts';
 import type { HostFacts } from '../doctor/examination.ts';
 import { CLIENT_CHECKS, examineClient } from '../doctor/examine-client.ts';
@@ -114,6 +114,8 @@ function readCa(file: string): string {
   } catch (error) {
     throw new Misuse(`--ca: ${file} cannot be read: ${describeFileError(error)}.`);
   }
+  const fault = findPemFault(text, 'caFile');
+  if (fault !== null) throw new Misuse(`--ca: ${file} ${fault.problem}. ${fault.instead}`);
   const problems: string[] = [];
   const read = readCertificates(text, [], (_, problem, instead) => problems.push(`${problem} ${instead}`));
   if (read === null) throw new Misuse(`--ca: ${file}: ${problems.join(' ')}`);

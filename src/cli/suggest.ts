@@ -105,6 +105,8 @@ async function readLines(input: Readable, seen: SeenDenials): Promise<number[]> 
     skipped = 0;
   };
   for await (const chunk of input as AsyncIterable<Buffer>) {
+    // RFC 1952 §2.3.1: what logrotate leaves.
+    if (number === 0 && rest === '' && chunk[0] === 0x1f && chunk[1] === 0x8b) throw new Error('it is compressed with gzip, so pass it through zcat');
     const lines = (rest + decoder.write(chunk)).split(/\r?\n/);
     rest = lines.pop() ?? '';
     for (const line of lines) take(line);

@@ -49,8 +49,10 @@ function checkRules(draft: Draft, complain: Complain): void {
 function checkReference(name: string, section: 'clients' | 'destinations' | 'hops', draft: Draft, path: Path, complain: Complain, aim?: 'key'): boolean {
   const entries: ReadonlyMap<string, unknown> = draft[section];
   if (entries.has(name)) return true;
-  const add = entries.size === 0 ? 'Add' : `${suggest(name, [...entries.keys()])} Otherwise add`;
-  complain(path, `There is no entry ${quoteValue(name)} under ${section}.`, `${add} it under ${section}.`, aim);
+  const known = suggest(name, [...entries.keys()]);
+  // What cannot be the name of an entry, such as *, was not meant as one.
+  const add = 'problem' in readName(name) ? `Name the ${section} one by one.` : `${known === '' ? 'Add' : 'Otherwise add'} it under ${section}.`;
+  complain(path, `There is no entry ${quoteValue(name)} under ${section}.`, `${known} ${add}`.trimStart(), aim);
   return false;
 }
 

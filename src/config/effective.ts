@@ -16,7 +16,7 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String);
     const near = typeof input === 'string' ? nearest(input.toLowerCase(), values) : null;
-    const choice = values.length === 1 ? `Write ${values.join('')}.` : `Write one of: ${values.join(', ')}.`;
+    const choice = values.length === 1 ? `Write ${values.join('')}${typeof input === 'string' ? ', without quotes' : ''}.` : `Write one of: ${values.join(', ')}.`;
     return say(`${showValue(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
   }
   if (issue.code === 'invalid_type') {

@@ -1,6 +1,7 @@
 /** Reads the files that the configuration names, secret ones included. */
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { getSystemErrorMessage } from 'node:util';
 import type { HopCredentials } from './config.ts';
 import { type Complain, type Path, quoteValue, type Warn } from './finding.ts';
 
@@ -29,10 +30,14 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
   try {
     return { name: quoteValue(full), text: readFile(full) };
   } catch (error) {
-    complain(path, `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+    if (CONTENT.test(file)) complain(path, 'This looks like the content of the file, so it is not shown.', 'Write the content to a file, and its path here.');
+    else complain(path, `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
     return null;
   }
 }
+
+/** PEM, a header line, a token, or user:password, where the path of the file belongs: a log is no place for them. */
+const CONTENT = /-----BEGIN |\n|: |^Bearer |^[^/\\]+:(?![/\\])/;
 
 /** The same for secret files: warns if every user can read them. */
 export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
@@ -62,7 +67,10 @@ const FILE_ERRORS = new Map([
 /** Why a file could not be read or written, as the rest of a sentence. */
 export function describeFileError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  return FILE_ERRORS.get(code) ?? messageOf(error);
+  const known = FILE_ERRORS.get(code);
+  if (known !== undefined) return known;
+  // Node's message repeats the path.
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? getSystemErrorMessage(error.errno) : messageOf(error);
 }
 
 /** What was thrown, as text. */

@@ -90,6 +90,7 @@ function adviseHost(text: string): string {
   const address = parseHost(text);
   if (address !== null) return `As part of a URL it would be the address ${address}: write that, or the one that is meant.`;
   if (text.startsWith('.')) return `Write ${quoteValue(`*${text}`)} for the names below it.`;
+  if (/[^\0-\x7f]/.test(text)) return 'Check its characters: quotes and dashes of a word processor are none of a name.';
   if (text.includes('*')) return 'A * is allowed only at the start, with a dot after it: *.telus.internal.';
   return 'Write a name like eco-sit.telus.internal, without scheme, port or path.';
 }

@@ -103,7 +103,7 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
     const unit = UNIT_MS.get(match?.[2] ?? '');
-    if (unit === undefined) return invalidValue(`${showValue(value)} is not a duration.`, 'Write a whole number with its unit: 500ms, 30s, 5m or 2h.');
+    if (unit === undefined) return invalidValue(`${showValue(value)} is not a duration.`, 'Write a whole number and its unit, with nothing between: 500ms, 30s, 5m or 2h.');
     const ms = Number(match?.[1]) * unit;
     if (ms > LONGEST_DURATION) return invalidValue(`${showValue(value)} is too long.`, AT_MOST);
     if (ms === 0 && least === 'positive') return invalidValue(`${showValue(value)} would end everything at once.`, MORE_THAN_ZERO);
@@ -130,7 +130,7 @@ export function readSize(leastKiB: number, mostKiB: number): (value: unknown) =>
     }
     const match = typeof value === 'string' ? /^(\d+)(B|KiB|MiB)$/.exec(value) : null;
     const unit = UNIT_BYTES.get(match?.[2] ?? '');
-    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number with its unit: 4096B, 64KiB or 1MiB.');
+    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number and its unit, with nothing between: 4096B, 64KiB or 1MiB.');
     const bytes = Number(match?.[1]) * unit;
     if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
     return invalidValue(`${showValue(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
@@ -148,7 +148,7 @@ export function readOneLine(longest: number): (value: unknown) => Read<string> {
   return bounded({ takes: 'line', least: 1, most: longest }, (value) => {
     if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
     if (value.length > longest) return invalidValue(`${showValue(value)} has ${value.length} characters.`, `Write at most ${longest}.`);
-    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value)) return invalidValue(`${showValue(value)} is more than one line, or has characters that cannot be seen.`, 'Write one line of plain text.');
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value)) return invalidValue(`${showValue(value)} has a line break or an invisible character.`, 'Write one line of plain text.');
     return { value: value.trim() };
   });
 }

@@ -102,7 +102,7 @@ const UNSEEN_IN_NAME = /[\p{C}\p{Zl}\p{Zp}]/u;
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
 export function readUser(value: unknown): Read<string> {
   if (typeof value !== 'string' || value === '') return invalidValue(`${showValue(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
-  if (value.includes(':') || UNSEEN_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has a colon, which no Basic user can have, or characters that cannot be seen.`, 'Write the name without them.');
+  if (value.includes(':') || UNSEEN_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has ${value.includes(':') ? 'a colon, which no Basic user can have' : 'an invisible character'}.`, 'Write the name without it.');
   return { value: value.normalize('NFC') };
 }
 

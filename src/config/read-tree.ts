@@ -232,16 +232,16 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
   }
 
   function readMap(node: YAMLMap.Parsed): unknown {
-    let merges = false;
+    let readable = true;
     const result: Record<string, unknown> = {};
     const starts = new Map<string, number>();
     for (const { key, value } of node.items) {
       const name = keyName(key);
       const first = starts.get(name);
+      readable &&= name !== '' && name !== '<<';
       if (name === '' || name === '__proto__') {
         say('A key here is not a plain word.', 'Write key: value, the key one word.', rangeOf(key));
       } else if (name === '<<') {
-        merges = true;
         say('<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', rangeOf(key));
       } else if (first !== undefined) {
         here.push(name);
@@ -255,7 +255,7 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
         if (item !== undefined) result[name] = item;
       }
     }
-    return merges ? UNREADABLE : result;
+    return readable ? result : UNREADABLE;
   }
 
   return { value: read(document.contents), root: new LazyPlace(document.contents, [0, 0], fillings), variables: used };

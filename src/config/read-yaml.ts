@@ -26,16 +26,16 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
   // For some depths it reports that itself.
   if (document.errors.some(({ message }) => message.includes('call stack'))) return tooDeep();
 
-  // One mistake makes the parser report errors in the rest of its line, and in everything after an unclosed bracket.
+  // One mistake makes the parser report errors in the rest of its line, and in what follows an unclosed bracket or quote, or a line that is indented otherwise.
   let lastLine = 0;
   let lost = false;
   for (const error of [...document.errors, ...document.warnings]) {
     const { line } = lines.linePos(error.pos[0]);
-    const follows = error.code === 'UNEXPECTED_TOKEN' && lost;
-    if (error.code === 'UNEXPECTED_TOKEN') lost = true;
+    const follows = lost && (error.code === 'UNEXPECTED_TOKEN' || error.code === 'BAD_INDENT');
+    lost ||= LOSES_PLACE.has(error.code);
     if (line === lastLine || follows) continue;
     lastLine = line;
-    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax(error, lineText(text, lines, line)), error.pos);
+    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax({ code: error.message.startsWith('Implicit') ? 'MULTILINE_IMPLICIT_KEY' : error.code }, lineText(text, lines, line)), error.pos);
   }
   if (lastLine > 0) return { document: null, lines };
 
@@ -54,6 +54,9 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
   return { document, lines };
 }
 
+/** After these the parser takes lines for parts of others. */
+const LOSES_PLACE: ReadonlySet<ErrorCode> = new Set(['UNEXPECTED_TOKEN', 'BAD_INDENT', 'TAB_AS_INDENT', 'MISSING_CHAR', 'MULTILINE_IMPLICIT_KEY']);
+
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   TAB_AS_INDENT: 'Indent with spaces.',
   BAD_INDENT: 'Check the indentation, and that every [ and { is closed.',
@@ -61,6 +64,9 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   BLOCK_AS_IMPLICIT_KEY: 'A text with ": " in it needs quotes; a nested key needs a line of its own.',
   MULTIPLE_DOCS: 'Keep one document: take the --- or ... line out.',
   BAD_SCALAR_START: 'Put the text in quotes.',
+  BAD_ALIAS: 'Put a text that begins with * or & in quotes.',
+  BAD_DQ_ESCAPE: 'Put the text in single quotes: in double quotes, \\ begins an escape.',
+  MULTILINE_IMPLICIT_KEY: 'Write key: value, with a blank after the colon; in { }, with a comma between two.',
   TAG_RESOLVE_FAILED: 'Take the tag (the word after !) out.',
 };
 
@@ -124,8 +130,13 @@ function locate({ path, problem, instead, aim }: Complaint, source: YamlSource):
   const start = source.lines.lineStarts[line - 1] ?? 0;
   const text = source.text.slice(start, source.lines.lineStarts[line] ?? source.text.length).trimEnd();
   const length = Math.max(1, Math.min(range[1] - range[0], text.length - column + 1));
-  return { ...finding, line, column, excerpt: { text, length } };
+  const placeholder = text.includes('{{') || PLACEHOLDER.test(problem);
+  return { ...finding, line, column, ...(placeholder ? { instead: ADVICE_PLACEHOLDER } : {}), excerpt: { text, length } };
 }
+
+/** A problem that quotes `$NAME` of a shell, or `$(NAME)` of Kubernetes. */
+const PLACEHOLDER = /"[^" ]*\$\(?[A-Z_]/;
+const ADVICE_PLACEHOLDER = 'Write a variable as ${NAME} or ${NAME:-default}. A template with {{ }} has to be rendered before.';
 
 function deepest(path: Path, root: YamlSource['root']): { place: NodePlace | undefined; depth: number } {
   let place: NodePlace | undefined;

@@ -51,7 +51,7 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
     z.array(z.unknown()).min(1).transform((items, context): T[] =>
       items.map((item, index) => {
         const result = read(item);
-        return 'value' in result ? result.value : raise(context, item, { ...result, instead: adviseSeparator(item, read) ?? result.instead }, [index]);
+        return 'value' in result ? result.value : raise(context, item, { ...result, instead: adviseParts(item, read) ?? result.instead }, [index]);
       }),
     ),
   );
@@ -64,10 +64,11 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   return list;
 }
 
-/** For several values in one text without commas, as lists are written elsewhere. */
-function adviseSeparator(item: unknown, read: (value: unknown) => Read<unknown>): string | null {
-  const parts = typeof item === 'string' ? item.split(/[\s;|]+/).filter((part) => part !== '') : [];
-  return parts.length > 1 && parts.every((part) => 'value' in read(part)) ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.` : null;
+/** For several values in one text without commas, as lists are written elsewhere, and for one with quotes, brackets or a comma of another notation around it. */
+function adviseParts(item: unknown, read: (value: unknown) => Read<unknown>): string | null {
+  const parts = typeof item === 'string' ? item.split(/[\s,;|"'`[\]\p{Pi}\p{Pf}]+/u).filter((part) => part !== '') : [];
+  if (!parts.every((part) => 'value' in read(part))) return null;
+  return parts.length > 1 ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.` : parts.length === 1 ? `Write it alone: ${parts.join('')}.` : null;
 }
 
 /** Other words for `off`: tools that read YAML 1.1 write false in its place, and templates nothing. */

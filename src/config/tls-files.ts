@@ -47,7 +47,7 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
   if (authorities === null) return null;
   warnAboutValidity(authorities, path, reading);
-  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Remove every certificate that is not of an authority.');
+  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Keep the certificates of authorities alone.');
   for (const certificate of authorities.all) {
     if (certificate.ca) continue;
     reading.warn('files', path, `${subjectOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
@@ -93,12 +93,29 @@ export function readPem(file: string | undefined, path: Path, reading: FileReadi
   return pemIn(file === undefined ? null : readNamedFile(file, path, reading), path, reading);
 }
 
-function pemIn(found: NamedFile | null, path: Path, reading: FileReading): string | null {
-  if (found === null || found.text.includes('-----BEGIN ')) return found?.text ?? null;
-  if (found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'It needs a "-----BEGIN …-----" block; a file that is still being written is loaded when it is complete.');
-  else reading.complain(path, `${found.name} is not a PEM file.`, `PEM is text with "-----BEGIN …-----" lines; convert DER with: openssl ${CONVERTERS[String(path.at(-1))] ?? 'x509'} -inform der.`);
-  return null;
+function pemIn(found: NamedFile | null, path: Path, { complain }: FileReading): string | null {
+  const fault = found === null ? null : findPemFault(found.text, String(path.at(-1)));
+  if (fault !== null) complain(path, `${found?.name ?? ''} ${fault.problem}.`, fault.instead);
+  return fault === null ? (found?.text ?? null) : null;
 }
+
+/** What is wrong with a text that should be PEM, as the rest of a sentence, and what to do; null: nothing that is seen at once. @param key whose file it is */
+export function findPemFault(text: string, key: string): { readonly problem: string; readonly instead: string } | null {
+  const [, problem, instead] = NOT_PEM.find(([sign]) => sign.test(text)) ?? [];
+  return problem === undefined ? null : { problem, instead: instead ?? `Convert it with: openssl ${CONVERTERS[key] ?? 'x509'} -inform der.` };
+}
+
+/** What is found where PEM belongs, by the first sign that fits. Without advice: what openssl converts. */
+const NOT_PEM: readonly (readonly [sign: RegExp, problem: string, instead?: string])[] = [
+  [/^\s*$/, 'is empty', 'It needs a "-----BEGIN …-----" block; a file that is still being written is loaded when it is complete.'],
+  [/-----\\n/, 'has \\n where its lines should end', 'Write each line of the PEM block on a line of its own.'],
+  [/^[ \t]+-----END /m, 'has blanks before the lines of a PEM block', 'Take them out.'],
+  [/^\s*LS0tLS1CRUdJTi/, 'is PEM that is encoded in base64 once more', 'Decode it with: base64 -d.'],
+  // RFC 7292 §4: a sequence that begins with version 3.
+  [/^0.{1,5}\x02\x01\x03/s, 'is PKCS#12, not PEM', 'Convert it with: openssl pkcs12 -nodes, which prints certificates and key.'],
+  [/^(?!.*-----BEGIN )(?:0[^ -~]|.*\ufffd)/s, 'is not a PEM file'],
+  [/^(?!.*-----BEGIN )/s, 'is not a PEM file', 'PEM is text with "-----BEGIN …-----" lines.'],
+];
 
 /** Commands of openssl, by key. */
 const CONVERTERS: Readonly<Record<string, string>> = { keyFile: 'pkey', crlFile: 'crl' };
@@ -204,12 +221,16 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   });
   if (certificates.length !== wanted.length) return null;
   const [first, ...rest] = certificates;
+  const others = blocks.filter(({ label }) => !CERTIFICATE_LABELS.has(label)).map(({ label }) => quoteValue(label));
   if (first === undefined) {
-    complain(path, 'The file holds no certificate.', 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
+    complain(path, `The file holds no certificate${alsoHolds(others)}.`, 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
     return null;
   }
-  const others = blocks.filter(({ label }) => !CERTIFICATE_LABELS.has(label)).map(({ label }) => quoteValue(label));
   return { all: [first, ...rest], pem: certificates.map(String).join(''), others };
+}
+
+function alsoHolds(labels: readonly string[]): string {
+  return labels.length === 0 ? '' : `, but ${[...new Set(labels)].join(' and ')}`;
 }
 
 /** PKCS#8 and the older OpenSSL form; OpenSSL's own error for them is not helpful. */
@@ -227,9 +248,11 @@ function readKey(text: string, certificates: PemCertificates | null, path: Path,
   if ('unfinished' in blocks) {
     complain(path, 'The file ends inside a block, or its END line is damaged.', 'Export the file again: it may have been cut off.');
   } else if (block === undefined) {
-    complain(path, 'The file holds no private key.', 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
+    complain(path, `The file holds no private key${alsoHolds(blocks.map(({ label }) => quoteValue(label)))}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
   } else if (keys.length > 1) {
     complain(path, `The file holds ${keys.length} private keys.`, 'Keep the one that the certificate was issued for.');
+  } else if (block.label === 'OPENSSH PRIVATE KEY') {
+    complain(path, 'The key is in the format of OpenSSH, which TLS does not read.', 'Put the key here that the certificate was issued for, as openssl writes it.');
   } else if (block.label === 'ENCRYPTED PRIVATE KEY' || LOCKED.test(block.text)) {
     complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
   } else {

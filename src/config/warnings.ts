@@ -14,7 +14,7 @@ export function warnAbout(config: Config, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
   warnAboutRules(config, warn);
-  warnAboutRates(config, warn);
+  warnAboutOrder(config, warn);
   warnAboutPeers(config, warn);
   warnAboutTlsServer(config, warn);
   warnAboutUnused(config, warn);
@@ -68,29 +68,30 @@ export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'
 }
 
 function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
-  const tunnelsOnly = new Set(destinations.filter(({ forms }) => forms.every((form) => TUNNEL_FORMS.has(form))).map(({ name }) => name));
+  const byName = new Map(destinations.map((destination) => [destination.name, destination]));
   rules.forEach(({ methods, paths, destinations: named }, index) => {
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
-    const never = limits.length === 0 ? undefined : named.find((name) => tunnelsOnly.has(name));
+    const never = limits.length === 0 ? undefined : named.find((name) => byName.get(name)?.forms.every((form) => TUNNEL_FORMS.has(form)));
     if (never !== undefined) {
       warn('no-effect', ['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
     }
+    const apart = named.find((name) => byName.get(name)?.methods?.every((method) => methods?.includes(method) === false));
+    if (apart !== undefined) warn('no-effect', ['rules', index, 'methods'], `None of these methods is among those of ${apart}: the rule permits no request to it.`, `Write methods that destinations.${apart}.http.methods has, or take them out in one of the two places.`, 'key');
   });
 }
 
-function warnAboutRates({ rules }: Config, warn: Warn): void {
-  if (rules.every(({ rate }) => rate === null)) return;
-  /** By client and destination: the first rule that permits it without limits. */
-  const open = new Map<string, number>();
-  rules.forEach(({ rate, clients, destinations, methods, paths, from, until }, index) => {
-    const pairs = clients.flatMap((client) => destinations.map((destination) => `${client} ${destination}`));
+/** Rules to which an earlier one without methods, paths and times leaves nothing to do, and rates that count nothing. */
+function warnAboutOrder({ rules }: Config, warn: Warn): void {
+  /** By client: the earlier rules that permit it everything at their destinations. */
+  const open = new Map<string, { readonly place: number; readonly clients: ReadonlySet<string>; readonly destinations: ReadonlySet<string> }[]>();
+  rules.forEach(({ rate, report, clients, destinations, methods, paths, from, until }, index) => {
+    const wider = rate !== null || report ? undefined : open.get(clients[0] ?? '')?.find((first) => destinations.every((name) => first.destinations.has(name)) && clients.every((name) => first.clients.has(name)));
+    if (wider !== undefined) warn('no-effect', ['rules', index], `rules[${wider.place}] comes first, and permits all that this rule does.`, `Limit rules[${wider.place}], or take rules[${index}] out.`, 'key');
     const path = ['rules', index, 'rate'];
-    const passed = rate === null ? undefined : pairs.find((pair) => open.has(pair));
-    if (passed !== undefined) {
-      const [client = '', destination = ''] = passed.split(' ');
-      const first = open.get(passed) ?? 0;
+    const passed = rate === null ? [] : clients.flatMap((client) => open.get(client)?.flatMap((first) => destinations.filter((name) => first.destinations.has(name)).map((name) => ({ client, name, first: first.place }))) ?? []);
+    for (const { client, name, first } of passed.slice(0, 1)) {
       const [how, instead] = (rules[first]?.rate ?? null) === null ? ['without limits', 'give that rule a rate'] : ['at a rate of its own', 'take this rate out'];
-      warn('no-effect', path, `rules[${first}] comes first, and lets ${client} use ${destination} ${how}: what it permits is not counted here.`, `Put rules[${index}] before it, or ${instead}.`, 'key');
+      warn('no-effect', path, `rules[${first}] comes first, and lets ${client} use ${name} ${how}: what it permits is not counted here.`, `Put rules[${index}] before it, or ${instead}.`, 'key');
     }
     const scopes = [rate?.perAddress ?? null, rate?.perClient ?? null].filter((scope) => scope !== null);
     if (rate?.whenExhausted === 'cut' && scopes.every(({ sent, received }) => sent === null && received === null)) {
@@ -99,7 +100,9 @@ function warnAboutRates({ rules }: Config, warn: Warn): void {
     for (const per of ['perAddress', 'perClient'] as const) {
       if ((rate?.[per]?.tunnels ?? null) !== null && (methods !== null || paths !== null)) warn('no-effect', [...path, per, 'tunnels'], 'A rule with methods or paths permits no tunnel, so none is counted.', 'Take tunnels out.', 'key');
     }
-    if (methods === null && paths === null && from === null && until === null) for (const pair of pairs) if (!open.has(pair)) open.set(pair, index);
+    if (methods !== null || paths !== null || from !== null || until !== null) return;
+    const whole = { place: index, clients: new Set(clients), destinations: new Set(destinations) };
+    for (const client of whole.clients) (open.get(client) ?? open.set(client, []).get(client))?.push(whole);
   });
 }
 
@@ -149,12 +152,7 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   const wanted = limits.tunnels + limits.upstreamConnections;
   if (wanted <= own) return;
   const share = replicasPerNode > 1 ? 'a replica has' : own === 1 ? 'there is' : 'there are';
-  warn(
-      'capacity',
-    ['nat', 'ports'],
-    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`,
-    `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`,
-  );
+  warn('capacity', ['nat', 'ports'], `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`, `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`);
 }
 
 /** The first matching client wins, so a range inside an earlier one is never reached. */

@@ -24,7 +24,11 @@ export interface LookupAnswer {
  *
  * @param patience how long silent servers are asked again, ms; by default, each is asked twice
  */
-export type Lookup = (host: string, patience?: number) => Promise<LookupAnswer>;
+export interface Lookup {
+  (host: string, patience?: number): Promise<LookupAnswer>;
+  /** Those that it asks now, for messages. */
+  readonly servers?: () => readonly string[];
+}
 
 /** After this, a silent server is skipped in favour of the next one; in later rounds it gets longer. */
 const SERVER_MS = [1_000, 2_000] as const;
@@ -54,7 +58,7 @@ interface SystemSources {
 /** Looks in the hosts file, then queries the system's current DNS servers. Answers of the hosts file have no ttl. */
 export function createSystemLookup({ servers, findInHosts: find }: SystemSources): Lookup {
   let current: { readonly from: string; readonly ask: Lookup } | null = null;
-  return async (host, patience) => {
+  const ask = async (host: string, patience?: number): Promise<LookupAnswer> => {
     const known = find(host);
     if (known.length > 0) return { addresses: known.toSorted(byFamily), ttl: null };
     const now = servers();
@@ -62,6 +66,7 @@ export function createSystemLookup({ servers, findInHosts: find }: SystemSources
     if (current?.from !== from) current = { from, ask: dnsLookup(now) };
     return current.ask(host, patience);
   };
+  return Object.assign(ask, { servers });
 }
 
 /** Node reads resolv.conf only at start; a new Resolver reads it again. */
@@ -123,7 +128,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     }
   }
 
-  return async (host, patience = 0) => {
+  const askBoth = async (host: string, patience = 0): Promise<LookupAnswer> => {
     const four = ask((resolver) => resolver.resolve4(host, { ttl: true }), patience);
     const six = ask((resolver) => resolver.resolve6(host, { ttl: true }), patience);
     const first = await Promise.race([four, six]);
@@ -143,6 +148,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const failures = answers.filter((answer) => answer instanceof Error);
     throw failures.find((error) => !isNoSuchName(error)) ?? failures[0] ?? NO_RECORD;
   };
+  return Object.assign(askBoth, { servers: () => servers });
 }
 
 type Question = (resolver: dns.Resolver) => Promise<RecordWithTtl[]>;

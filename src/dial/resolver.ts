@@ -117,6 +117,11 @@ export function createResolver(options: ResolverOptions): Resolver {
   const now = options.now ?? performance.now.bind(performance);
   const flights = new Map<string, PendingLookup>();
 
+  function asked(): string {
+    const servers = lookup.servers?.() ?? [];
+    return servers.length === 0 ? '' : ` from ${servers.join(' or ')}`;
+  }
+
   /** Joins the current look-up, or starts one. */
   function ask(host: string): PendingLookup {
     const current = flights.get(host);
@@ -209,7 +214,7 @@ export function createResolver(options: ResolverOptions): Resolver {
       const outcome = await waitWithin(ask(host).outcome, patience, signal);
       if (outcome !== null && !(outcome instanceof Fault)) return outcome.addresses;
 
-      const fault = outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms`, { subject: host, remedy: ASK_RESOLVER });
+      const fault = outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms${asked()}`, { subject: host, remedy: ASK_RESOLVER });
       const stale = usable(host);
       if (stale === null) throw fault;
       if (now() >= stale.holdUntil) hold(host, stale, fault);

@@ -95,7 +95,7 @@ t.test('questions that make no sense', async (t) => {
     [{ only: [','] }, /--only names no check\. There are: configuration, names/],
     [{ client: true, target: 'x', config }, /--client and --config exclude each other/],
     [{ client: true, target: 'x', incident: true }, /--client and --incident exclude each other/],
-    [{ client: true, target: 'x', ca: 'package.json' }, /--ca: package\.json: The file holds no certificate\./],
+    [{ client: true, target: 'x', ca: 'package.json' }, /--ca: package\.json is not a PEM file\. PEM is text/],
     [{ ca: 'ca.pem' }, /--ca needs --client/],
     [{ admin: '127.0.0.1:9090' }, /--admin needs --incident/],
   ] as const) {

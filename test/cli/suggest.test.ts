@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { chmodSync, chownSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { PassThrough, Readable } from 'node:stream';
 import { runSuggest, type SuggestOptions } from '../../src/cli/suggest.ts';
 import { loadConfig } from '../../src/config/load.ts';
@@ -103,6 +104,9 @@ t.test('nothing to do, and what cannot be done', async (t) => {
   const device = recordIo();
   t.equal(await runSuggest({ config: variable.file, minCount: '2' }, device, '/dev/zero'), 2);
   t.match(device.err(), /^\/dev\/zero cannot be read: it has a line of more than 64 MiB\./, 'a file without an end');
+  const packed = recordIo({}, Readable.from([gzipSync(LOG)]));
+  t.equal(await runSuggest({ config: variable.file, minCount: '2' }, packed, '-'), 2);
+  t.equal(packed.err(), '- cannot be read: it is compressed with gzip, so pass it through zcat. Name a file with the access log, or - for standard input.\n');
 });
 
 t.test('a line that cannot be used spoils no other, and is named', async (t) => {

@@ -14,7 +14,7 @@ t.test('place, problem, advice, and the line with the value marked', async (t) =
     told('version: 1\ntimeouts:\n  connect: 10 sec\n  tls: 1\n'),
     `test.yaml:3:12  timeouts.connect
   "10 sec" is not a duration.
-  Write a whole number with its unit: 500ms, 30s, 5m or 2h.
+  Write a whole number and its unit, with nothing between: 500ms, 30s, 5m or 2h.
     3 |   connect: 10 sec
       |            ^^^^^^
 

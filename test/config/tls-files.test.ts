@@ -37,7 +37,14 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/old-locked.pem': '-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n',
   '/etc/eco/cut.pem': `${authority.certPem}\n${ours.certPem.slice(0, 200)}`,
   '/etc/eco/garbled.pem': '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
-  '/etc/eco/ca.der': '0\u0082\u0001',
+  '/etc/eco/ca.der': '0\ufffd\u0001',
+  '/etc/eco/store.p12': '0\ufffd\u0009\ufffd\u0002\u0001\u00030',
+  '/etc/eco/twice.pem': Buffer.from(authority.certPem).toString('base64'),
+  '/etc/eco/one-line.pem': authority.certPem.replaceAll('\n', '\\n'),
+  '/etc/eco/indented.pem': authority.certPem.replace(/^/gm, '    '),
+  '/etc/eco/text.pem': 'PuTTY-User-Key-File-3: ssh-ed25519\n',
+  '/etc/eco/request.pem': '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n',
+  '/etc/eco/ssh.pem': '-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n',
   '/etc/eco/trusted.pem': authority.certPem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE'),
   '/etc/eco/empty.pem': ' \n',
   '/etc/eco/chain.pem': below.certPem.trimEnd() + issuing.certPem,
@@ -88,7 +95,8 @@ t.test('each fault is reported at its key', async (t) => {
     ['caFile: secret.pem', [{ path: 'caFile', problem: /cannot be read: permission denied/ }]],
     ['caFile: ca.der', [{ path: 'caFile', problem: /is not a PEM file/ }]],
     ['certFile: cert.pem, keyFile: ca.der', [{ path: 'keyFile', problem: /is not a PEM file/ }]],
-    ['caFile: key.pem', [{ path: 'caFile', problem: /holds no certificate/ }]],
+    ['caFile: key.pem', [{ path: 'caFile', problem: /holds no certificate, but "PRIVATE KEY"\.$/ }]],
+    ['caFile: request.pem', [{ path: 'caFile', problem: /holds no certificate, but "CERTIFICATE REQUEST"\.$/ }]],
     ['caFile: cut.pem', [{ path: 'caFile', problem: /ends inside a CERTIFICATE block/ }]],
     ['caFile: empty.pem', [{ path: 'caFile', problem: /is empty/ }]],
     ['caFile: trusted.pem', [{ path: 'caFile', problem: /TRUSTED CERTIFICATE/ }]],
@@ -103,7 +111,8 @@ t.test('each fault is reported at its key', async (t) => {
     ['certFile: cert.pem, keyFile: locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
     ['certFile: cert.pem, keyFile: old-locked.pem', [{ path: 'keyFile', problem: /encrypted with a passphrase/ }]],
     ['certFile: odd-curve.pem, keyFile: key.pem', [{ path: 'certFile', problem: /a key on the curve secp256k1, with which no TLS handshake succeeds/ }, { path: 'keyFile', problem: /does not belong/ }]],
-    ['certFile: cert.pem, keyFile: ca.pem', [{ path: 'keyFile', problem: /holds no private key/ }]],
+    ['certFile: cert.pem, keyFile: ca.pem', [{ path: 'keyFile', problem: /holds no private key, but "CERTIFICATE"\.$/ }]],
+    ['certFile: cert.pem, keyFile: ssh.pem', [{ path: 'keyFile', problem: /in the format of OpenSSH/ }]],
     ['caFile: nope.pem, certFile: cut.pem', [{ path: 'caFile', problem: /no such file/ }, { path: 'certFile', problem: /ends inside a CERTIFICATE block/ }, { path: 'certFile', problem: /without its key/ }]],
     ['caFile: 5', [{ path: 'caFile', problem: /5 is not a text/ }]],
   ];
@@ -115,10 +124,30 @@ t.test('each fault is reported at its key', async (t) => {
   }
 });
 
-t.test('the command that converts DER fits what the key names', async (t) => {
-  for (const [tls, tool] of [['caFile: ca.der', 'x509'], ['certFile: ca.der, keyFile: key.pem', 'x509'], ['certFile: cert.pem, keyFile: ca.der', 'pkey']] as const) {
+t.test('what is advised fits what is in the file, and what the key names', async (t) => {
+  for (const [tls, instead] of [
+    ['caFile: ca.der', 'Convert it with: openssl x509 -inform der.'],
+    ['certFile: ca.der, keyFile: key.pem', 'Convert it with: openssl x509 -inform der.'],
+    ['certFile: cert.pem, keyFile: ca.der', 'Convert it with: openssl pkey -inform der.'],
+    ['certFile: cert.pem, keyFile: store.p12', 'openssl pkcs12 -nodes'],
+    ['caFile: twice.pem', 'base64 -d'],
+    ['caFile: one-line.pem', 'each line of the PEM block on a line of its own'],
+    ['caFile: indented.pem', 'Take them out.'],
+    ['caFile: text.pem', 'PEM is text with "-----BEGIN …-----" lines.'],
+  ] as const) {
     const result = load(tls);
-    t.match(result.ok ? [] : result.faults, [{ instead: `convert DER with: openssl ${tool} -inform der.` }], tls);
+    t.match(result.ok ? [] : result.faults, [{ instead }], tls);
+  }
+});
+
+t.test('the content of a file in place of its path is not shown', async (t) => {
+  for (const content of ['"-----BEGIN PRIVATE KEY-----\\nMIGHAgEA\\n-----END PRIVATE KEY-----"', '"Authorization: Api-Token MIGHAgEA"', 'user:MIGHAgEA/x', 'Bearer MIGHAgEA']) {
+    const result = load(`certFile: cert.pem, keyFile: ${content}`);
+    t.match(result.ok ? [] : result.faults, [{ path: 'destinations.eco.tls.keyFile', problem: /^This looks like the content of the file, so it is not shown\.$/ }], content);
+  }
+  for (const path of ['"C:\\\\certs\\\\key.pem"', 'C:/key.pem', 'certs/a:b.pem', '/etc/a:b.pem', 'file:///etc/key.pem']) {
+    const result = load(`certFile: cert.pem, keyFile: ${path}`);
+    t.match(result.ok ? [] : result.faults, [{ problem: /cannot be read: there is no such file/ }], path);
   }
 });
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { dnsLookup, systemLookup } from '../../src/dial/lookup.ts';
+import { createSystemLookup, dnsLookup, systemLookup } from '../../src/dial/lookup.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { startDnsServer } from '../support/dns-server.ts';
 import type { DnsReply } from '../support/dns-server.ts';
@@ -67,6 +67,16 @@ t.test('a failure names each server that was asked, and why it could not tell', 
   await t.rejects(resolver.resolve('broken.test'), { code: 'resolver-failed', message: `broken.test: the look-up failed (${server.address} ESERVFAIL)`, facts: { rcode: 'SERVFAIL' } });
   await t.rejects(resolver.resolve('absent.test'), { code: 'name-not-found', message: 'absent.test: DNS has no address for this name (NXDOMAIN)', facts: { rcode: 'NXDOMAIN' } });
   await t.rejects(resolver.resolve('empty.test'), { code: 'name-not-found', message: 'empty.test: DNS has no address for this name (NOERROR)', facts: { rcode: 'NOERROR' } });
+});
+
+t.test('a time limit names the servers that kept silent', async (t) => {
+  const silent = await startDnsServer(() => 'silent');
+  t.teardown(() => silent.close());
+  const servers = [silent.address, '127.0.0.1:9'];
+  for (const lookup of [dnsLookup(servers), createSystemLookup({ servers: () => servers, findInHosts: () => [] })]) {
+    const resolver = createResolver({ lookup, dns: { ttl: 1, staleFor: 0 }, timeout: 50 });
+    await t.rejects(resolver.resolve('slow.test'), { code: 'resolver-timeout', message: `slow.test: no answer in 50 ms from ${servers.join(' or ')}` });
+  }
 });
 
 t.test('a server that is still looking is asked again until the time is over, and one that fails is not', async (t) => {

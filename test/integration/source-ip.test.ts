@@ -116,7 +116,7 @@ t.test('a reload takes another proof over, or none', async (t) => {
   const { samples } = await lab.scrape();
   t.notOk([...samples.keys()].some((name) => /source_ip_(?:match|info|last)/.test(name)));
   await delay(60);
-  t.equal(endpoint.questions.length, asked, 'nobody asks any more');
+  t.equal(endpoint.questions.length, asked, 'no probe is sent any more');
 });
 
 t.test('the end does not wait for an answer, and leaves no socket', async (t) => {

@@ -102,6 +102,11 @@ t.test('a host has one canonical form, or none', async (t) => {
 t.test('a configuration file may also write Unicode names and bare IPv6', async (t) => {
   const table: [text: string, canonical: string | null][] = [
     ['bücher.example', 'xn--bcher-kva.example'],
+    ['“eco.example”', null],
+    ['‘eco.example’', null],
+    ['„eco.example', null],
+    ['«eco.example»', null],
+    ['eco–sit.example', null],
     ['Bücher.Example.', 'xn--bcher-kva.example'],
     ['faß.example', 'xn--fa-hia.example'],
     ['ａ。example', 'a.example'],
