@@ -67,10 +67,8 @@ const FILE_ERRORS = new Map([
 /** Why a file could not be read or written, as the rest of a sentence. */
 export function describeFileError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
-  const known = FILE_ERRORS.get(code);
-  if (known !== undefined) return known;
   // Node's message repeats the path.
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? getSystemErrorMessage(error.errno) : messageOf(error);
+  return FILE_ERRORS.get(code) ?? (error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? getSystemErrorMessage(error.errno) : messageOf(error));
 }
 
 /** What was thrown, as text. */

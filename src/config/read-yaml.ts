@@ -1,5 +1,5 @@
 /** YAML text to a document; every syntax error has advice, and every finding its line. */
-import { type Document, type ErrorCode, LineCounter, parseDocument, type YAMLError } from 'yaml';
+import { type Document, type ErrorCode, LineCounter, parseDocument, type Scalar, visit, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
 import { adviseSpace, type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
 import type { NodePlace } from './read-tree.ts';
@@ -30,12 +30,13 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
   let lastLine = 0;
   let lost = false;
   for (const error of [...document.errors, ...document.warnings]) {
-    const { line } = lines.linePos(error.pos[0]);
+    const place = findErrorRange(error, document);
+    const { line } = lines.linePos(place[0]);
     const follows = lost && (error.code === 'UNEXPECTED_TOKEN' || error.code === 'BAD_INDENT');
     lost ||= LOSES_PLACE.has(error.code);
     if (line === lastLine || follows) continue;
     lastLine = line;
-    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax({ code: error.message.startsWith('Implicit') ? 'MULTILINE_IMPLICIT_KEY' : error.code }, lineText(text, lines, line)), error.pos);
+    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax({ code: error.message.startsWith('Implicit') ? 'MULTILINE_IMPLICIT_KEY' : error.code }, lineText(text, lines, line)), place);
   }
   if (lastLine > 0) return { document: null, lines };
 
@@ -52,6 +53,14 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
     return { document: null, lines };
   }
   return { document, lines };
+}
+
+/** For a quote that is left open, where it is: the parser reports where the text in it ends, which may be the end of the file. */
+function findErrorRange({ message, pos }: YAMLError, document: Document.Parsed): Range {
+  let [start] = pos;
+  const find = (_: unknown, { range }: Scalar): void => { if (range?.[1] === pos[0]) [start] = range; };
+  if (message.startsWith('Missing closing')) visit(document, { Scalar: find });
+  return [start, pos[1]];
 }
 
 /** After these the parser takes lines for parts of others. */

@@ -175,10 +175,11 @@ t.test('neighbours that are no fault', async (t) => {
 t.test('YAML that cannot be read', async (t) => {
   const table: [what: string, text: string, faults: RegExp[]][] = [
     ['tabs', 'version: 1\nclients:\n\tpods: {}\n', [/^3:1 : .*tabs .* Indent with spaces/i]],
-    ['a quote left open', 'version: 1\nname: "x\n', [/^3:1 : .*closing "quote/]],
+    ['a quote left open', 'version: 1\nname: "x\n', [/^2:7 : .*closing "quote/]],
+    ['a quote left open, with none after it', changed('[eco.example]', '["eco.example]'), [/^7:13 : .*closing "quote/]],
     ['a tab, and lines with spaces after it', changed('    ports', '\tports').replace('rules:', '    forms: [connect]\n    report: true\nrules:'), [/^8:1 : .*tabs .* Indent with spaces/i]],
     ['a line with one space too few, and others after it', changed('    ports', '   ports').replace('rules:', '    forms: [connect]\n    report: true\nrules:'), [/^8:1 : .* same column\. Check the indentation/]],
-    ['a quote left open in a list', changed('[eco.example]', '["eco.example]').replace('[443]', '["443"]'), [/^7:\d+ : .*closing "quote/]],
+    ['a quote left open in a list', changed('[eco.example]', '["eco.example]').replace('[443]', '["443"]'), [/^7:13 : .*closing "quote/]],
     ['a backslash in double quotes', 'version: 1\nname: "C:\\certs"\n', [/^2:\d+ : .*escape sequence \\c\. Put the text in single quotes/]],
     ['no blank after a colon', changed('ports: [', 'ports:['), [/^8:5 : .* Write key: value, with a blank after the colon/]],
     ['= for a colon', changed('ports: [', 'ports = ['), [/^8:5 : .* Write key: value, with a blank after the colon/]],
