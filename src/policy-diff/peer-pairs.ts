@@ -75,16 +75,20 @@ export function* pairPeers(policies: readonly [before: Policy, after: Policy], m
   const certificates = yield* listCertificates(clients, meter);
   const pairs = new Map<string, PeerPair>();
   const seen = new Map<string, PeerEvidence[]>();
+  // Places among the earlier and then the later clients.
+  const places = new Map(certificates.map((certificate) => [certificate, certificate.clients.flatMap((listed, side) => listed.map((index) => index + (side === 0 ? 0 : policies[0].clients.length)))]));
+  const needMore = new Set(all.flatMap((client, place) => (needsMore(client) ? [place] : [])));
+  // Of a password or token and two names that no client needs with one, two decide in both files: each two are a case, too.
+  const besides = certificates.filter((certificate) => certificate.sans.length < 2 || places.get(certificate)?.some((place) => needMore.has(place)) === true);
   for (const shown of shows) {
     meter.spend(all.length >> 8);
-    // Places among the earlier and then the later clients.
     const whole = new Set(all.flatMap((client, place) => (showsFor(client, shown) ? [place] : [])));
-    const byShown = all.flatMap((client, place) => (whole.has(place) && client.certificates === null && needsMore(client) ? [place] : []));
-    for (const certificate of certificates) {
+    const byShown = all.flatMap((client, place) => (whole.has(place) && client.certificates === null && needMore.has(place) ? [place] : []));
+    for (const certificate of shown.text === null ? certificates : besides) {
       meter.spend(1);
       yield;
       // For some of these, only a password or token may be missing.
-      const certified = certificate.clients.flatMap((listed, side) => listed.map((index) => index + (side === 0 ? 0 : policies[0].clients.length)));
+      const certified = places.get(certificate) ?? [];
       const affected = [...byShown, ...certified];
       const key = `${shown.text === null} ${affected.join()} ${certified.filter((place) => whole.has(place)).join()}`;
       const known = seen.get(key);

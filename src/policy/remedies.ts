@@ -44,7 +44,9 @@ export function remedyForHost({ host, port, peer }: Pick<Ask, 'host' | 'port' | 
 
 /** For a path below a gateway prefix, asked for through the proxy: the host is probably the proxy itself, and a destination for it would be a loop. Null: it is not such a path. */
 export function remedyForOwnPath({ destinations }: Pick<Policy, 'destinations'>, ask: Ask, client: ClientConfig): string | null {
-  const prefix = destinations.map(({ config }) => config.gateway?.prefix).find((prefix) => ask.form === 'forward' && prefix !== undefined && `${ask.path ?? ''}/`.startsWith(`${prefix}/`));
+  if (ask.form !== 'forward') return null;
+  const path = `${ask.path ?? ''}/`;
+  const prefix = destinations.find(({ config: { gateway } }) => gateway !== null && path.startsWith(gateway.prefix) && path[gateway.prefix.length] === '/')?.config.gateway?.prefix;
   return prefix === undefined ? null : `if ${show(ask.host)} is this proxy, list it in the client's NO_PROXY: requests below ${prefix} go to the proxy directly; if not, ${remedyForHost(ask, client)}`;
 }
 

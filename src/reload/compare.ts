@@ -1,4 +1,5 @@
 /** Recent requests that a candidate policy would answer differently from the current one, and the record of recent requests. */
+import type { DestinationConfig, GatewayConfig } from '../config/config.ts';
 import type { Policy } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
 import { ownAsk } from '../policy/own-ask.ts';
@@ -28,13 +29,26 @@ export interface Changes {
 /** Most changes reported of each kind: a scan must not flood the log at a reload. */
 const MOST_CHANGES = 50;
 
-/** Decides as if the client asked again: a policy gives raw TLS its port, and what is below a gateway's prefix its target. */
-function decideAgain(policy: Policy, ask: Ask, present: Policy): Verdict {
+/** Destinations by the prefix of their gateway: there may be thousands, and each remembered request looks one up. */
+type Gateways = ReadonlyMap<string, DestinationConfig>;
+
+function gatewaysOf({ destinations }: Policy): Gateways {
+  return new Map(destinations.flatMap(({ config }) => (config.gateway === null ? [] : [[config.gateway.prefix, config] as const])));
+}
+
+/** The destination that has this prefix, or one above it. */
+function servedBy(gateways: Gateways, prefix: string): DestinationConfig | undefined {
+  let found: DestinationConfig | undefined;
+  for (let end = prefix.length; end > 0 && found === undefined; end = prefix.lastIndexOf('/', end - 1)) found = gateways.get(prefix.slice(0, end));
+  return found;
+}
+
+/** Decides as if the client asked again: a policy gives raw TLS its port, and what is below a gateway's prefix its target. @param was the present gateway of its destination */
+function decideAgain(policy: Policy, gateways: Gateways, ask: Ask, was: GatewayConfig | null): Verdict {
   if (ask.form === 'sni') return decide(policy, { ...ask, port: policy.tlsPort(ask.host) });
-  const was = ask.form === 'gateway' ? (present.destinations.find(({ config }) => config.name === ask.destination)?.config.gateway ?? null) : null;
   // Of an earlier file, in which the gateway led elsewhere.
   if (was?.host !== ask.host || was.port !== ask.port || ask.path?.startsWith(was.basePath) !== true) return decide(policy, ask);
-  const served = policy.destinations.find(({ config: { gateway } }) => gateway !== null && `${was.prefix}/`.startsWith(`${gateway.prefix}/`))?.config;
+  const served = servedBy(gateways, was.prefix);
   const gateway = served?.gateway ?? null;
   const verdict = decide(policy, { ...ask, destination: served?.name ?? '', ...(gateway === null ? {} : { host: gateway.host, port: gateway.port, path: `${gateway.basePath}${was.prefix.slice(gateway.prefix.length)}${ask.path.slice(was.basePath.length)}` }) });
   return gateway === null && verdict.verdict === 'deny' ? { ...verdict, detail: `No gateway has the prefix ${was.prefix}` } : verdict;
@@ -47,10 +61,13 @@ function decideAgain(policy: Policy, ask: Ask, present: Policy): Verdict {
 export function compareDecisions(asks: readonly Ask[], present: Policy, candidate: Policy, now: number): Changes {
   const denied = new Map<string, DecisionChange>();
   const allowed = new Map<string, DecisionChange>();
+  const [before, after] = [gatewaysOf(present), gatewaysOf(candidate)];
+  const byName = new Map(present.destinations.map(({ config }) => [config.name, config.gateway]));
   for (const asked of asks) {
     const ask = { ...asked, now };
-    const next = decideAgain(candidate, ask, present);
-    if ((decideAgain(present, ask, present).verdict === 'deny') === (next.verdict === 'deny')) continue;
+    const was = ask.form === 'gateway' ? (byName.get(ask.destination ?? '') ?? null) : null;
+    const next = decideAgain(candidate, after, ask, was);
+    if ((decideAgain(present, before, ask, was).verdict === 'deny') === (next.verdict === 'deny')) continue;
     const into = next.verdict === 'deny' ? denied : allowed;
     const client = next.client?.name ?? '-';
     const key = `${client} ${ask.peer.address} ${ask.form} ${ask.host} ${ask.port}`;

@@ -60,8 +60,9 @@ export class PartnerWatch {
   /** Destinations that are gone are dropped; the state of the others is kept. */
   adopt(destinations: readonly string[]): void {
     const { telemetry } = this.#options;
+    const kept = new Set(destinations);
     for (const name of this.#partners.keys()) {
-      if (destinations.includes(name)) continue;
+      if (kept.has(name)) continue;
       this.#partners.delete(name);
       telemetry.whitelistSuspected(name, null);
     }

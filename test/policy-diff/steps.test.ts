@@ -51,6 +51,15 @@ t.test('clients with certificates and ranges: not each name with each other, in 
   t.ok(many < 15 * few, `${few} and ${many}`);
 });
 
+t.test('users and certificates in another order: not each user with each two certificates', async (t) => {
+  const policy = (count: number, reversed: boolean): PolicyConfig => {
+    const clients = Array.from({ length: count }, (_, index) => [makeClient(`u${index}`, { basic: [{ user: `u${index}`, hash: '' }] }), makeClient(`c${index}`, { certificates: [`DNS:c${index}.example`] })]).flat();
+    return { ...policyOf(1, 1, https), clients: reversed ? clients.reverse() : clients, rules: [makeRule(clients.map(({ name }) => name), ['d0'])] };
+  };
+  const [few = 0, many = 0] = [15, 45].map((count) => stepsOf(policy(count, false), policy(count, true)).steps);
+  t.ok(many < 12 * few, `${few} and ${many}`);
+});
+
 t.test('a bound holds', async (t) => {
   t.throws(() => comparePolicyConfigs(policyOf(100, 1, https), policyOf(100, 1, () => [80]), 0, new BoundedMeter(500)), { message: 'more than 500 steps' });
 });

@@ -29,6 +29,31 @@ t.test('a gateway that leads elsewhere, or belongs to a destination of another n
   t.strictSame(told({ ...ask, path: '/other/base/x' }, present, policyTo('eco', { gateway: gateway('/eco', 'old.example', '/v3'), paths: ['/v3/api/*'] }, ['old.example'])), [[], 0], 'of an earlier file, and denied by both');
 });
 
+t.test('a gateway whose prefix is above the present one', async (t) => {
+  const present = policyTo('eco', { gateway: gateway('/eco/v1', 'old.example'), paths: ['/api/*'] }, ['old.example']);
+  const ask = makeAsk({ form: 'gateway', host: 'old.example', method: 'GET', path: '/api/x', destination: 'eco' });
+  const above = (paths: readonly string[]): Policy => policyTo('all', { gateway: gateway('/eco', 'new.example'), paths }, ['new.example']);
+  t.strictSame(told(ask, present, above(['/v1/api/*'])), [[], 0]);
+  t.strictSame(told(ask, present, above(['/api/*'])), [['path-not-allowed: The destination all does not list the path /v1/api/x'], 0]);
+  t.strictSame(told(ask, present, policyTo('eco', { gateway: gateway('/ec', 'old.example') }, ['old.example'])), [['host-not-allowed: No gateway has the prefix /eco/v1'], 0]);
+});
+
+t.test('each request reads a few destinations, however many there are', async (t) => {
+  const count = 300;
+  const names = Array.from({ length: count }, (_, index) => `d${index}`);
+  let reads = 0;
+  const counted = (): Policy => {
+    const policy = compilePolicy({ mode: 'enforce', clients: [makeClient('pods', { addresses: ['10.8.0.0/14'] })], destinations: names.map((name) => makeDestination(name, [`${name}.example`], { gateway: gateway(`/${name}`, `${name}.example`) })), rules: [makeRule(['pods'], names)] });
+    return { ...policy, destinations: new Proxy(policy.destinations, { get: (list, key, self) => { reads += 1; return Reflect.get(list, key, self) as unknown; } }) };
+  };
+  const asks = names.flatMap((name) => [
+    makeAsk({ form: 'gateway', host: `${name}.example`, method: 'GET', path: '/x', destination: name }),
+    makeAsk({ host: `${name}.not.example` }),
+  ]);
+  t.strictSame(compareDecisions(asks, counted(), counted(), 0), { newlyDenied: [], newlyAllowed: [], replayed: 2 * count });
+  t.ok(reads < 30 * count, `${reads} reads`);
+});
+
 t.test('raw TLS goes to the port that the policy has for it', async (t) => {
   const ask = makeAsk({ form: 'sni', host: 'eco.example', port: 8443 });
   t.strictSame(told(ask, policyTo('eco', { ports: [8443] }, ['eco.example']), policyTo('eco', { ports: [9443] }, ['eco.example'])), [[], 0]);
