@@ -2,7 +2,7 @@
  * Time limits for what comes by a socket. After a pause of the process (a
  * stopped machine, a frozen container) timers run before what came meanwhile
  * is read: a single limit looks at the sockets once more before its time is
- * over. Code that watches many sockets at intervals measures pauses, and leaves them out.
+ * over. Code that watches many sockets at intervals does the same, and leaves out the pauses that it measures.
  */
 
 /** What is later than this, ms, comes after a pause. */

@@ -34,7 +34,7 @@ export interface ConnectionClockOptions {
   readonly onTick?: () => void;
 }
 
-/** Calls each watched connection when its time is over, at most a tick late. A pause of the process does not count as silence: bytes that arrived during it are read afterwards. */
+/** Calls each watched connection when its time is over, at most a tick late. It looks when everything that has arrived has been read, and a pause of the process does not count as silence. */
 export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;
@@ -94,9 +94,9 @@ export class ConnectionClock {
   #start(tick: number): NodeJS.Timeout {
     this.#tick = tick;
     this.#pauses.restart();
-    return setInterval(() => {
+    return setInterval(setImmediate, tick, () => {
       this.tick();
-    }, tick).unref();
+    }).unref();
   }
 }
 

@@ -1,6 +1,9 @@
 /** One clock for many connections: who has not moved for as long as it may. */
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { ConnectionClock, tickFor, type Watched } from '../../src/listeners/connection-clock.ts';
+import { listen } from '../support/listen.ts';
 
 class Item implements Watched {
   stamp = 0;
@@ -68,6 +71,31 @@ t.test('a pause of the process is no silence', async (t) => {
   pass(101_000);
   pass(98_000);
   t.equal(late.stalls, 1, 'a busy process is not a pause');
+});
+
+t.test('what has arrived by the end of a short pause is read before it looks', async (t) => {
+  const server = createServer();
+  const client = connect({ host: '127.0.0.1', port: await listen(t, server) });
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  const clock = new ConnectionClock({ tick: 10, now: () => performance.now() });
+  t.teardown(() => {
+    clock.close();
+    client.destroy();
+    socket.destroy();
+  });
+  const item = new Item(100);
+  clock.watch(item);
+  const read = once(socket, 'data').then(() => {
+    item.stamp += 1;
+  });
+  // The next that the loop does is to look at its timers.
+  setImmediate(() => {
+    client.write('x');
+    for (const end = performance.now() + 150; performance.now() < end; );
+  });
+  await read;
+  await new Promise(setImmediate);
+  t.equal(item.stalls, 0);
 });
 
 t.test('whatever moves begins anew, at the tick that sees it', async (t) => {
