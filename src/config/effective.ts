@@ -49,7 +49,7 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
     } else {
       const emptied = issue.code === 'too_small' ? (placeAt(tree.root, [...path, 0])?.variables ?? []) : [];
       if (emptied.length > 0) complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
-      else complain(path, lines[0] ?? '', lines.slice(1).join(' '));
+      else complain(path, lines[0] ?? '', lines.slice(1).join(' '), issue.code === 'custom' && issue.params?.['hidden'] === true ? 'hidden' : 'value');
     }
   }
 }

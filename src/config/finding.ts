@@ -36,8 +36,8 @@ export function formatWarning({ file, line, path, problem, instead }: ConfigFind
 /** Offsets into the text of the file. */
 export type Range = readonly [start: number, end: number];
 
-/** What to point at: the value, its key (for something missing or unknown), or an exact range. */
-type Aim = 'value' | 'key' | Range;
+/** What to point at: the value, its key (for something missing or unknown), or an exact range. `hidden`: the value, whose line is not shown because it may have a secret. */
+type Aim = 'value' | 'key' | 'hidden' | Range;
 
 /** A finding before its position in the file is known. */
 export interface Complaint {

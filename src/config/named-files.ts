@@ -30,7 +30,7 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
   try {
     return { name: quoteValue(full), text: readFile(full) };
   } catch (error) {
-    if (CONTENT.test(file)) complain(path, 'This looks like the content of the file, so it is not shown.', 'Write the content to a file, and its path here.');
+    if (CONTENT.test(file)) complain(path, 'This looks like the content of the file, so it is not shown.', 'Write the content to a file, and its path here.', 'hidden');
     else complain(path, `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
     return null;
   }

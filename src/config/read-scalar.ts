@@ -5,11 +5,19 @@
 import { type PortEntry, PortRange } from '../targets/port-range.ts';
 import { showValue } from './finding.ts';
 
-/** A value, or what is wrong with the text and what to write instead, one sentence each. */
-export type Read<T> = { readonly value: T } | { readonly problem: string; readonly instead: string };
+/** What is wrong with a text and what to write instead, one sentence each. */
+export interface InvalidValue {
+  readonly problem: string;
+  readonly instead: string;
+  /** Its line of the file is not shown: it may have a secret. */
+  readonly hidden?: boolean;
+}
+
+/** A value, or why there is none. */
+export type Read<T> = { readonly value: T } | InvalidValue;
 
 /** The failed half of `Read`. */
-export function invalidValue(problem: string, instead: string): { problem: string; instead: string } {
+export function invalidValue(problem: string, instead: string): InvalidValue {
   return { problem, instead };
 }
 

@@ -140,7 +140,7 @@ function locate({ path, problem, instead, aim }: Complaint, source: YamlSource):
   const text = source.text.slice(start, source.lines.lineStarts[line] ?? source.text.length).trimEnd();
   const length = Math.max(1, Math.min(range[1] - range[0], text.length - column + 1));
   const placeholder = text.includes('{{') || PLACEHOLDER.test(problem);
-  return { ...finding, line, column, ...(placeholder ? { instead: ADVICE_PLACEHOLDER } : {}), excerpt: { text, length } };
+  return { ...finding, line, column, ...(placeholder ? { instead: ADVICE_PLACEHOLDER } : {}), excerpt: aim === 'hidden' ? null : { text, length } };
 }
 
 /** A problem that quotes `$NAME` of a shell, or `$(NAME)` of Kubernetes. */

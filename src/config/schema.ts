@@ -11,7 +11,7 @@ import { readAddress, readCidr, readCollectorUrl, readDnsServer, readField, read
 import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
 import { showValue } from './finding.ts';
 import { readRate } from './read-rate.ts';
-import { invalidValue, type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
+import { type InvalidValue, invalidValue, type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
 
 /** A finding inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -29,8 +29,8 @@ export function scalar<T>(read: (value: unknown) => Read<T>) {
   return schema;
 }
 
-function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead }: { readonly problem: string; readonly instead: string }, path: PropertyKey[]): never {
-  context.issues.push({ code: 'custom', input, path, message: `${problem}${ADVICE_SEPARATOR}${instead}` });
+function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead, hidden = false }: InvalidValue, path: PropertyKey[]): never {
+  context.issues.push({ code: 'custom', input, path, message: `${problem}${ADVICE_SEPARATOR}${instead}`, params: { hidden } });
   return z.NEVER;
 }
 

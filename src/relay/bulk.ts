@@ -158,7 +158,8 @@ class BulkReader implements BulkConnection {
     if (streams) {
       setTimeout(() => {
         this.#since = performance.now();
-        this.#socket.resume();
+        // Something else has resumed it meanwhile, and its buffer waits for the other side to take it.
+        if (!this.#held) this.#socket.resume();
       }, Math.ceil(Math.min((took * SHORTER_BURST) / this.#burst, LONGEST_REST)));
     }
     this.#burst = streams ? SHORTER_BURST : BURST;

@@ -233,6 +233,7 @@ export function forwardResponseHeaders({ fields, status, version, framing }: Res
   const out: string[] = [];
   // RFC 9110 §8.6: 1xx and 204 have no content and no Content-Length; chunked content has no known length.
   let sizeless = status < 200 || status === 204 || framing.kind === 'chunked';
+  let dated = status < 200;
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
     const lower = name.toLowerCase();
@@ -246,9 +247,12 @@ export function forwardResponseHeaders({ fields, status, version, framing }: Res
       // For HEAD and 304 it frames nothing, but the next recipient may check it (RFC 9110 §8.6).
       else if (!/^\d{1,15}$/.test(value)) continue;
     } else if (lower === 'trailer' && !(trailers && framing.kind === 'chunked')) continue;
+    else if (lower === 'date') dated = true;
     const mapped = mapField === null ? value : mapField(lower, value);
     if (mapped !== null) out.push(name, mapped);
   }
+  // RFC 9110 §6.6.1: a response that came without one gets the time at which it came.
+  if (!dated) out.push('Date', new Date().toUTCString());
   // RFC 9110 §7.6.3: the protocol by which the message was received.
   if (viaName !== null) out.push('Via', `${version} ${viaName}`);
   return out;

@@ -1,6 +1,6 @@
 /** Faults of a file: each is told, with its place, what is wrong, and what to write; all of them at once. */
 import t from 'tap';
-import { faultsOf, MINIMAL } from '../support/load-text.ts';
+import { faultsOf, loadText, MINIMAL } from '../support/load-text.ts';
 
 /** MINIMAL with one line changed. */
 function changed(line: string, instead: string): string {
@@ -250,4 +250,11 @@ t.test('a host that one destination repeats is compared once, and a variable tha
   // Each with each, these would take minutes.
   t.strictSame(faultsOf(changed('[eco.example]', `"${'eco.example,'.repeat(100_000)}"`)), []);
   t.match(faultsOf(`${MINIMAL}name: "\${X}\${X}"\n`, { X: '_' }), [/ The value comes from \$\{X\}\. /]);
+});
+
+t.test('a password in place of its hash is not shown, nor is its line', (t) => {
+  const result = loadText(kinds('basic: [{ user: sit, hash: hunter22 }]'));
+  t.match(result.ok ? [] : result.faults, [{ path: 'clients.pods.basic[0].hash', line: 4, excerpt: null }]);
+  t.notMatch(JSON.stringify(result), 'hunter22');
+  t.end();
 });

@@ -143,7 +143,8 @@ t.test('what is advised fits what is in the file, and what the key names', async
 t.test('the content of a file in place of its path is not shown', async (t) => {
   for (const content of ['"-----BEGIN PRIVATE KEY-----\\nMIGHAgEA\\n-----END PRIVATE KEY-----"', '"Authorization: Api-Token MIGHAgEA"', 'user:MIGHAgEA/x', 'Bearer MIGHAgEA']) {
     const result = load(`certFile: cert.pem, keyFile: ${content}`);
-    t.match(result.ok ? [] : result.faults, [{ path: 'destinations.eco.tls.keyFile', problem: /^This looks like the content of the file, so it is not shown\.$/ }], content);
+    t.match(result.ok ? [] : result.faults, [{ path: 'destinations.eco.tls.keyFile', problem: /^This looks like the content of the file, so it is not shown\.$/, excerpt: null }], content);
+    t.notMatch(JSON.stringify(result), 'MIGHAgEA', 'nor is its line');
   }
   for (const path of ['"C:\\\\certs\\\\key.pem"', 'C:/key.pem', 'certs/a:b.pem', '/etc/a:b.pem', 'file:///etc/key.pem']) {
     const result = load(`certFile: cert.pem, keyFile: ${path}`);

@@ -134,18 +134,25 @@ function respond(lines: readonly string[], { status = '200 OK', version = '1.1',
   return forwardResponseHeaders(head, { viaName, mapField, trailers });
 }
 
+/** The same for a response with a Date, which is left out of the result. */
+function respondDated(lines: readonly string[], options: Parameters<typeof respond>[1] = {}): string[] {
+  const [name, value, ...rest] = respond(['Date: then', ...lines], options);
+  t.strictSame([name, value], ['Date', 'then']);
+  return rest;
+}
+
 t.test('a response loses what belongs to the upstream connection', async (t) => {
-  const lines = ['Date: then', 'Connection: keep-alive, X-Hop', 'X-Hop: 1', 'Keep-Alive: timeout=5', 'Transfer-Encoding: chunked', 'Proxy-Authenticate: Basic', 'Upgrade: h2c', 'TE: x', 'Set-Cookie: a=1', 'Set-Cookie: b=2'];
-  t.same(respond(lines), ['Date', 'then', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2']);
-  t.same(respond([], { viaName: 'eco-egress' }), ['Via', '1.1 eco-egress']);
-  t.same(respond([], { viaName: 'eco-egress', version: '1.0' }), ['Via', '1.0 eco-egress'], 'of a 1.0 origin');
-  t.same(respond([], { viaName: 'eco-egress', status: '103 Early Hints' }), ['Via', '1.1 eco-egress'], 'of a 1xx');
-  t.same(respond(['X: \xe9']), ['X', '\xe9'], 'bytes are Latin-1');
+  const lines = ['Connection: keep-alive, X-Hop', 'X-Hop: 1', 'Keep-Alive: timeout=5', 'Transfer-Encoding: chunked', 'Proxy-Authenticate: Basic', 'Upgrade: h2c', 'TE: x', 'Set-Cookie: a=1', 'Set-Cookie: b=2'];
+  t.same(respondDated(lines), ['Set-Cookie', 'a=1', 'Set-Cookie', 'b=2']);
+  t.same(respondDated([], { viaName: 'eco-egress' }), ['Via', '1.1 eco-egress']);
+  t.same(respondDated([], { viaName: 'eco-egress', version: '1.0' }), ['Via', '1.0 eco-egress'], 'of a 1.0 origin');
+  t.same(respondDated([], { viaName: 'eco-egress', status: '103 Early Hints' }), ['Via', '1.1 eco-egress'], 'of a 1xx');
+  t.same(respondDated(['X: \xe9']), ['X', '\xe9'], 'bytes are Latin-1');
 });
 
 t.test('fields are mapped by name', async (t) => {
   const mapField: MapField = (name, value) => (name === 'location' ? `/eco${value}` : value);
-  t.same(respond(['Location: /a', 'LOCATION: /b', 'LINK: /c'], { mapField }), ['Location', '/eco/a', 'LOCATION', '/eco/b', 'LINK', '/c']);
+  t.same(respondDated(['Location: /a', 'LOCATION: /b', 'LINK: /c'], { mapField }), ['Location', '/eco/a', 'LOCATION', '/eco/b', 'LINK', '/c']);
 });
 
 t.test('of the framing, one Content-Length is left where there may be one', async (t) => {
@@ -161,14 +168,26 @@ t.test('of the framing, one Content-Length is left where there may be one', asyn
     ['RFC 9110 §8.6: not with 204', [length], { status: '204 No Content' }, []],
     ['nor with 1xx', [length], { status: '103 Early Hints' }, []],
     ['chunks', ['Transfer-Encoding: chunked'], {}, []],
-  ] as const) t.same(respond(lines, options), expected, what);
+  ] as const) t.same(respondDated(lines, options), expected, what);
 });
 
 t.test('Trailer crosses with the trailers that it names', async (t) => {
   const lines = ['Trailer: X-Sum', 'Transfer-Encoding: chunked'];
-  t.same(respond(lines), ['Trailer', 'X-Sum']);
-  t.same(respond(lines, { trailers: false }), [], 'HTTP/1.0 has none');
-  t.same(respond(['Trailer: X-Sum', 'Content-Length: 1']), ['Content-Length', '1'], 'only chunks have');
+  t.same(respondDated(lines), ['Trailer', 'X-Sum']);
+  t.same(respondDated(lines, { trailers: false }), [], 'HTTP/1.0 has none');
+  t.same(respondDated(['Trailer: X-Sum', 'Content-Length: 1']), ['Content-Length', '1'], 'only chunks have');
+});
+
+t.test('RFC 9110 §6.6.1: a response without Date gets the time at which it came; an interim one does not', async (t) => {
+  const before = Math.floor(Date.now() / 1000) * 1000;
+  for (const lines of [[], ['Connection: date', 'Date: Thu, 01 Jan 1970 00:00:00 GMT']]) {
+    const [name, value = '', ...rest] = respond(lines);
+    t.strictSame([name, rest], ['Date', []]);
+    t.match(value, /^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$/);
+    t.ok(Date.parse(value) >= before && Date.parse(value) <= Date.now());
+  }
+  t.strictSame(respond([], { status: '103 Early Hints' }), []);
+  t.strictSame(respond(['DATE: then']), ['DATE', 'then']);
 });
 
 t.test('trailers may not carry framing, routing or credentials', async (t) => {
