@@ -89,7 +89,11 @@ export function buildOverload(terms: OverloadTerms, telemetry: Notices, probes: 
     ...probes,
     terms,
     onChange: ({ cause, turnMs, acceptsPerTurn, memory, refused }) => {
-      const figures = { turnMs: Math.round(turnMs * 10) / 10, acceptsPerTurn: Math.round(acceptsPerTurn * 10) / 10, ...(memory === null ? {} : { memoryOf: memory.of, memoryUsed: memory.used, memoryLimit: memory.limit }) };
+      const figures = {
+        turnMs: Math.round(turnMs * 10) / 10,
+        acceptsPerTurn: Math.round(acceptsPerTurn * 10) / 10,
+        ...(memory === null ? {} : { memoryOf: memory.of, memoryUsed: memory.used, memoryLimit: memory.limit }),
+      };
       if (cause === null) telemetry.notice('info', 'no longer overloaded: every new request is let in', { ...figures, refused });
       else telemetry.notice('error', 'overloaded: new requests are refused', { cause, ...figures });
     },
@@ -99,18 +103,26 @@ export function buildOverload(terms: OverloadTerms, telemetry: Notices, probes: 
 /** For `/readyz`: only a warning, because the load of a removed replica moves to the others. */
 export function warnOfOverload({ cause }: Pick<Overload, 'cause'>): string[] {
   if (cause === null) return [];
-  return [cause === 'memory' ? 'The proxy is almost out of memory, so new requests are refused. Give it more, or add a replica.' : 'The proxy has more to do than it can, so some new requests are refused. Add a replica.'];
+  return [
+    cause === 'memory'
+      ? 'The proxy is almost out of memory, so new requests are refused. Give it more, or add a replica.'
+      : 'The proxy has more to do than it can, so some new requests are refused. Add a replica.',
+  ];
 }
 
 /** Called at the start and at each reload: the process keeps its limit, and the configuration may need more. */
 export function warnAboutOpenFiles(config: Config, limit: number | null, telemetry: Notices): void {
   const { all } = descriptorNeeds(config);
   if (limit === null || limit >= all) return;
-  telemetry.notice('warn', 'the limit of open files is lower than the configured limits need: connections are refused before those are reached', {
-    openFiles: limit,
-    needed: all,
-    remedy: `raise the limit (ulimit -n) to ${all}, or lower limits.connections or limits.tunnels`,
-  });
+  telemetry.notice(
+    'warn',
+    'the limit of open files is lower than the configured limits need: connections are refused before those are reached',
+    {
+      openFiles: limit,
+      needed: all,
+      remedy: `raise the limit (ulimit -n) to ${all}, or lower limits.connections or limits.tunnels`,
+    },
+  );
 }
 
 /** The messages of the log, at most once a minute each. */
@@ -124,7 +136,10 @@ const ADMIN_REFUSED: Readonly<Record<AdminRefusal, string>> = {
 };
 
 /** @returns callbacks that count and log refusals of the admin port, and log failed answers */
-export function buildAdminNotices(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): { onRefused(reason: AdminRefusal, address: string): void; onFailed(error: Error): void } {
+export function buildAdminNotices(telemetry: Notices & Pick<Telemetry, 'adminRefused'>): {
+  onRefused(reason: AdminRefusal, address: string): void;
+  onFailed(error: Error): void;
+} {
   const rare = new RareNotice({ telemetry });
   return {
     onRefused(reason, address) {

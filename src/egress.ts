@@ -3,7 +3,7 @@
  * a socket to an upstream. Tunnels and exchanges both need a Permit, which only
  * `admit` creates, so no form of request can dial without a decision.
  *
- * Longer than 300 lines: deciding, counting and dialling cannot be separated.
+ * Longer than 400 lines: deciding, counting and dialling cannot be separated.
  */
 import type { Socket } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
@@ -79,7 +79,15 @@ export class Permit {
   readonly #giveBack: (() => void) | null;
 
   /** For `Egress.admit` only. */
-  constructor(verdict: Allow | Report, ask: Ask, proofs: readonly Proof[], kind: Kind, limits: Limits, giveBack: (() => void) | null = null, charge: ByteCharge | null = null) {
+  constructor(
+    verdict: Allow | Report,
+    ask: Ask,
+    proofs: readonly Proof[],
+    kind: Kind,
+    limits: Limits,
+    giveBack: (() => void) | null = null,
+    charge: ByteCharge | null = null,
+  ) {
     this.verdict = verdict;
     this.destination = verdict.destination ?? ANONYMOUS;
     this.ask = ask;
@@ -131,7 +139,10 @@ export class Egress {
   constructor(options: EgressOptions) {
     this.#options = options;
     this.#limits = new Limits(options.config.limits, options.descriptors);
-    this.#rates = new Rates(options.policy.rules.map(({ config }) => config), options.monotonic ?? performance.now.bind(performance));
+    this.#rates = new Rates(
+      options.policy.rules.map(({ config }) => config),
+      options.monotonic ?? performance.now.bind(performance),
+    );
   }
 
   /** Of the current terms. */
@@ -159,7 +170,11 @@ export class Egress {
       const next = terms.config.destinations.find(({ name }) => name === destination.name);
       // An address that was dialled in report mode may be one that enforcement
       // refuses.
-      return before.policy.mode === terms.policy.mode && next !== undefined && isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config));
+      return (
+        before.policy.mode === terms.policy.mode &&
+        next !== undefined &&
+        isDeepStrictEqual(poolTerms(destination, before.config), poolTerms(next, terms.config))
+      );
     });
   }
 
@@ -174,7 +189,8 @@ export class Egress {
     // Without its credentials, it may still be a client by its address.
     const { peer } = permit.ask;
     const verdict = this.#decideAgain(permit, now, lapse === null ? peer : { ...peer, user: null, token: null, rejected: lapse.reason });
-    if (verdict.verdict === 'deny') return revocation(new Denial(permit.ask, verdict), permit.holds(now) ? undefined : 'what permitted it is no longer valid');
+    if (verdict.verdict === 'deny')
+      return revocation(new Denial(permit.ask, verdict), permit.holds(now) ? undefined : 'what permitted it is no longer valid');
     const why = address === null ? null : this.#judgeAgain(verdict.destination ?? ANONYMOUS, address, permit.ask.port);
     return why === null ? null : revocation(why);
   }
@@ -191,7 +207,9 @@ export class Egress {
 
   /** Pooled connections that are open: where each leads, and the bytes received so far. */
   pooledConnections(): { readonly key: object; readonly address: string; readonly bytesReceived: number }[] {
-    return this.#pools.connections().map((key) => ({ key, address: key.dialled.address ?? UNRESOLVED, bytesReceived: key.dialled.socket.bytesRead }));
+    return this.#pools
+      .connections()
+      .map((key) => ({ key, address: key.dialled.address ?? UNRESOLVED, bytesReceived: key.dialled.socket.bytesRead }));
   }
 
   /** Exchanges that wait for a pooled connection, by destination. */
@@ -287,7 +305,19 @@ export class Egress {
   async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: CancelSignal): Promise<Socket> {
     const { destination, ask } = permit;
     const terms = this.#options;
-    const dialled = await this.#dial(destination, { host: ask.host, port: ask.port, tls: null, destination: destination.name, client: ask.peer.address, ...proxied(destination, ask.peer.address, clientPort), ...circuit(destination, 'tunnel') }, signal);
+    const dialled = await this.#dial(
+      destination,
+      {
+        host: ask.host,
+        port: ask.port,
+        tls: null,
+        destination: destination.name,
+        client: ask.peer.address,
+        ...proxied(destination, ask.peer.address, clientPort),
+        ...circuit(destination, 'tunnel'),
+      },
+      signal,
+    );
     readOnAfterFailedWrites(dialled.socket);
     // A reload happened meanwhile: the address was checked by the previous
     // terms.
@@ -313,7 +343,13 @@ export class Egress {
    * @param assumed addresses of the host; null: it is looked up
    * @throws {Fault} of the look-up
    */
-  async survey(destination: DestinationConfig, host: string, port: number, assumed: readonly string[] | null, signal: CancelSignal): Promise<SurveyedAddress[]> {
+  async survey(
+    destination: DestinationConfig,
+    host: string,
+    port: number,
+    assumed: readonly string[] | null,
+    signal: CancelSignal,
+  ): Promise<SurveyedAddress[]> {
     return surveyAddresses(this.#guard(destination), assumed ?? (await this.dialler.resolve(host, signal)), port);
   }
 
@@ -339,7 +375,11 @@ export class Egress {
   }
 
   /** Why requests of this client are refused at once: every address has failed too often. Null: they are not, or that is not known before a dial. */
-  circuitFault(destination: DestinationConfig, { host, port, carries }: Pick<Origin, 'host' | 'port'> & { readonly carries: Carried }, client: string): Fault | null {
+  circuitFault(
+    destination: DestinationConfig,
+    { host, port, carries }: Pick<Origin, 'host' | 'port'> & { readonly carries: Carried },
+    client: string,
+  ): Fault | null {
     const { dialler } = this.#options;
     const { enforcing, lenient, way } = this.#guard(destination);
     const target: DialTarget = { host, port, tls: null, destination: destination.name, ...way, ...circuit(destination, carries) };
@@ -373,13 +413,24 @@ export class Egress {
     // The address of a new connection would not be checked here either.
     if (way.via.length > 0 && way.resolve === 'parent') return null;
     if (address !== UNRESOLVED) return (lenient ?? enforcing)(address, port);
-    return lenient === null ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, { subject: destination.name }) : null;
+    return lenient === null
+      ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, {
+          subject: destination.name,
+        })
+      : null;
   }
 
   #createPool({ destination, scheme, host, port, client }: PoolKey): UpstreamPool {
     const { limits, timeouts } = this.#options.config;
     // Exchanges from all ports of the client share these connections: no single port would be right.
-    const target: DialTarget = { host, port, tls: scheme === 'https' ? destination.tls : null, destination: destination.name, ...proxied(destination, client, 0), ...circuit(destination, scheme) };
+    const target: DialTarget = {
+      host,
+      port,
+      tls: scheme === 'https' ? destination.tls : null,
+      destination: destination.name,
+      ...proxied(destination, client, 0),
+      ...circuit(destination, scheme),
+    };
     return new UpstreamPool({
       origin: `${scheme}://${formatAuthority(host, port)}`,
       size: limits.upstreamConnections,
@@ -400,7 +451,8 @@ export class Egress {
   async #openPooled(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
     const dialled = await this.#dial(destination, target, signal);
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
-    const why = present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
+    const why =
+      present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
     if (why === null) return dialled;
     dialled.circuit?.giveBack();
     dialled.socket.destroy();
@@ -412,7 +464,8 @@ export class Egress {
     try {
       const { enforcing, lenient, way } = this.#guard(destination);
       const wanted = { ...target, ...way };
-      const dialled = lenient === null ? await dialler.dial(wanted, enforcing, signal) : await dialLeniently(dialler, wanted, enforcing, lenient, signal);
+      const dialled =
+        lenient === null ? await dialler.dial(wanted, enforcing, signal) : await dialLeniently(dialler, wanted, enforcing, lenient, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
       telemetry.upstreamReached(destination.name, dialled.address ?? UNRESOLVED, dialled.certificateEnds ?? 0);
       return dialled;
@@ -437,7 +490,13 @@ export class Egress {
 }
 
 /** In report mode, addresses that enforcement would not dial are tried only when no others are left, so that only real denials are reported. */
-async function dialLeniently(dialler: Dialler, target: DialTarget, enforcing: AddressGuard, lenient: AddressGuard, signal: CancelSignal): Promise<Dialled> {
+async function dialLeniently(
+  dialler: Dialler,
+  target: DialTarget,
+  enforcing: AddressGuard,
+  lenient: AddressGuard,
+  signal: CancelSignal,
+): Promise<Dialled> {
   try {
     return await dialler.dial(target, enforcing, signal);
   } catch (error) {

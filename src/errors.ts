@@ -56,7 +56,10 @@ export const FAULTS = {
   'target-malformed': malformed('The request target is not valid'),
   'path-ambiguous': malformed('The path can be read in more than one way'),
   'scheme-not-supported': malformed('Only http and https targets are served'),
-  'framing-forbidden': malformed('The message framing is ambiguous or not allowed here', 'Let the HTTP library write Content-Length and Transfer-Encoding.'),
+  'framing-forbidden': malformed(
+    'The message framing is ambiguous or not allowed here',
+    'Let the HTTP library write Content-Length and Transfer-Encoding.',
+  ),
   'tls-on-http-port': malformed('TLS was spoken to a plain HTTP port'),
   'http2-on-http-port': malformed('HTTP/2 was spoken to an HTTP/1.1 port'),
   'socks-on-http-port': malformed('SOCKS was spoken to an HTTP port'),
@@ -66,10 +69,34 @@ export const FAULTS = {
   'tls-hello-malformed': malformed('The connection does not begin with a readable TLS ClientHello'),
   'sni-missing': malformed('The TLS ClientHello names no host'),
   'client-tls-failed': malformed('The TLS handshake between client and proxy failed'),
-  'target-too-long': kind(414, 'http_request_error', 'client', 'The request target is too long', 'Put long values into the body of a POST, or raise limits.headerBytes.'),
-  'headers-too-large': kind(431, 'http_request_error', 'client', 'The request header section is too large', 'Send fewer or shorter fields, or raise limits.headerBytes or limits.headerFields.'),
-  'request-timeout': kind(408, 'http_request_error', 'client', 'The request did not arrive in time', 'Look at the client, and at the network between it and the proxy.'),
-  'expectation-failed': kind(417, 'http_request_error', 'client', 'Only the expectation 100-continue is supported', 'Leave the field Expect out.'),
+  'target-too-long': kind(
+    414,
+    'http_request_error',
+    'client',
+    'The request target is too long',
+    'Put long values into the body of a POST, or raise limits.headerBytes.',
+  ),
+  'headers-too-large': kind(
+    431,
+    'http_request_error',
+    'client',
+    'The request header section is too large',
+    'Send fewer or shorter fields, or raise limits.headerBytes or limits.headerFields.',
+  ),
+  'request-timeout': kind(
+    408,
+    'http_request_error',
+    'client',
+    'The request did not arrive in time',
+    'Look at the client, and at the network between it and the proxy.',
+  ),
+  'expectation-failed': kind(
+    417,
+    'http_request_error',
+    'client',
+    'Only the expectation 100-continue is supported',
+    'Leave the field Expect out.',
+  ),
   'client-closed': kind(499, 'connection_terminated', 'client', 'The client went away before the end'),
   'client-stalled': kind(499, 'connection_terminated', 'client', 'The client stopped reading'),
 
@@ -89,12 +116,29 @@ export const FAULTS = {
   'hop-credentials': kind(502, 'proxy_configuration_error', 'proxy', 'A parent proxy does not accept our credentials'),
   'hop-refused': kind(502, 'connection_refused', 'upstream', 'A parent proxy does not permit the upstream'),
   'hop-upstream-failed': kind(502, 'destination_unavailable', 'upstream', 'A parent proxy cannot reach the upstream'),
-  'upstream-silent': kind(504, 'http_response_timeout', 'upstream', 'The upstream did not answer in time', 'Ask the partner; if it may take so long, raise timeouts.responseHeaders, timeouts.body or, for tunnels, timeouts.tunnelIdle.'),
+  'upstream-silent': kind(
+    504,
+    'http_response_timeout',
+    'upstream',
+    'The upstream did not answer in time',
+    'Ask the partner; if it may take so long, raise timeouts.responseHeaders, timeouts.body or, for tunnels, timeouts.tunnelIdle.',
+  ),
   'upstream-cut': kind(502, 'http_response_incomplete', 'upstream', 'The upstream cut the response off', ASK_PARTNER),
   'upstream-malformed': kind(502, 'http_protocol_error', 'upstream', 'The upstream answer is not valid HTTP/1.1', ASK_PARTNER),
-  'idle-timeout': kind(504, 'connection_read_timeout', 'upstream', 'No byte moved for too long', 'Send keep-alives inside the tunnel, or raise timeouts.tunnelIdle.'),
+  'idle-timeout': kind(
+    504,
+    'connection_read_timeout',
+    'upstream',
+    'No byte moved for too long',
+    'Send keep-alives inside the tunnel, or raise timeouts.tunnelIdle.',
+  ),
 
-  'circuit-open': kind(503, 'destination_unavailable', 'upstream', 'The upstream has failed too often in a row, and is left alone for a moment'),
+  'circuit-open': kind(
+    503,
+    'destination_unavailable',
+    'upstream',
+    'The upstream has failed too often in a row, and is left alone for a moment',
+  ),
   'limit-reached': kind(503, 'connection_limit_reached', 'proxy', 'A limit of this proxy is reached'),
   overloaded: kind(503, 'proxy_internal_response', 'proxy', 'This proxy is overloaded'),
   draining: kind(503, 'connection_limit_reached', 'proxy', 'This proxy is shutting down', 'Try again: another replica answers.'),
@@ -116,7 +160,14 @@ export interface FaultFacts {
   /** How long the look-up of the name took, ms; absent: none was needed. For the log. */
   readonly dnsMs?: number;
   /** Of a connection that was open before it failed, if only to a parent: our end of it, the parents, and how long its phases took, ms (-1: did not happen). For the log. */
-  readonly opened?: { readonly localAddress: string | undefined; readonly localPort: number | undefined; readonly via: string; readonly dnsMs: number; readonly tcpMs: number; readonly hopMs: number };
+  readonly opened?: {
+    readonly localAddress: string | undefined;
+    readonly localPort: number | undefined;
+    readonly via: string;
+    readonly dnsMs: number;
+    readonly tcpMs: number;
+    readonly hopMs: number;
+  };
   /** Status of the next hop's answer, if we did not forward it (`received-status`). */
   readonly receivedStatus?: number;
   /** `Proxy-Status` of that answer, as received: ours is appended to it. */
@@ -161,7 +212,10 @@ export class Fault extends Error {
   readonly facts: FaultFacts;
 
   constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
-    super(options.subject === undefined ? detail : `${options.subject}: ${detail}`, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      options.subject === undefined ? detail : `${options.subject}: ${detail}`,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.code = code;
     this.subject = options.subject ?? null;
     this.detail = detail;

@@ -16,4 +16,6 @@ const buildNoCompiler = () => () => {
 };
 
 /** For an application without schemas: Fastify loads its compilers of schemas only where these two are missing. */
-export const NO_SCHEMAS: NonNullable<FastifyServerOptions['schemaController']> = { compilersFactory: { buildValidator: buildNoCompiler, buildSerializer: buildNoCompiler } };
+export const NO_SCHEMAS: NonNullable<FastifyServerOptions['schemaController']> = {
+  compilersFactory: { buildValidator: buildNoCompiler, buildSerializer: buildNoCompiler },
+};

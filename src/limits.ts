@@ -41,7 +41,8 @@ export class Limits {
   enter(kind: Kind, address: string): void {
     if (this.#total[kind] >= this.#config[kind]) throw this.#reached(kind, this.#config[kind], 'in all');
     const perClient = PER_CLIENT[kind];
-    if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
+    if (this.#byAddress[kind].of(address) >= this.#config[perClient])
+      throw this.#reached(perClient, this.#config[perClient], `from ${address}`);
     if (this.#descriptors?.allows('request') === false) throw outOfDescriptors();
     this.#total[kind] += 1;
     this.#byAddress[kind].add(address);
@@ -103,7 +104,8 @@ export class ConnectionCount {
    */
   enter(address: string | null): Fault | null {
     const { connections } = this.#limits;
-    if (this.#open >= connections) return tooManyConnections(`${connections} client ${nounOf('connections', connections).join(' ')} open`, 'raise limits.connections');
+    if (this.#open >= connections)
+      return tooManyConnections(`${connections} client ${nounOf('connections', connections).join(' ')} open`, 'raise limits.connections');
     if (!this.#descriptors.take('connection')) return outOfDescriptors();
     const full = address === null ? null : this.identify(address);
     if (full !== null) return full;
@@ -119,7 +121,11 @@ export class ConnectionCount {
   identify(address: string): Fault | null {
     const { connectionsPerClient } = this.#limits;
     const [noun, are] = nounOf('connections', connectionsPerClient);
-    if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(`${connectionsPerClient} ${noun} from ${address} ${are} open`, "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's");
+    if (this.#byAddress.of(address) >= connectionsPerClient)
+      return tooManyConnections(
+        `${connectionsPerClient} ${noun} from ${address} ${are} open`,
+        "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's",
+      );
     this.#byAddress.add(address);
     return null;
   }

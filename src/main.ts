@@ -30,9 +30,22 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => void io.stdout.write(text), writeErr: (text) => void io.stderr.write(text), outputError: (text, write) => { write(/too many arguments for '(?:serve|check|reload|verify-ip|doctor|manifests)'/.test(text) ? `${text}A configuration file is named with --config FILE.\n` : text); } })
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+      outputError: (text, write) => {
+        write(
+          /too many arguments for '(?:serve|check|reload|verify-ip|doctor|manifests)'/.test(text)
+            ? `${text}A configuration file is named with --config FILE.\n`
+            : text,
+        );
+      },
+    })
     .showHelpAfterError('Run "npx eco-egress --help" to see the commands.')
-    .addHelpText('after', '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n');
+    .addHelpText(
+      'after',
+      '\nExamples:\n  npx eco-egress demo\n  npx eco-egress serve --config deploy/config/egress.yaml\n\nExit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 (reload) applied in part.\n',
+    );
 
   const command = <Options>(name: string, summary: string, example: string, load: () => Promise<Run<Options>>) =>
     program
@@ -48,33 +61,65 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
   });
   const configOption = ['-c, --config <file>', 'configuration file; else $ECO_EGRESS_CONFIG, else the shipped one'] as const;
 
-  command('serve', 'Serve requests until SIGTERM or SIGINT.', 'npx eco-egress serve --config deploy/config/egress.yaml', async () => (await import('./cli/serve.ts')).runServe)
+  command(
+    'serve',
+    'Serve requests until SIGTERM or SIGINT.',
+    'npx eco-egress serve --config deploy/config/egress.yaml',
+    async () => (await import('./cli/serve.ts')).runServe,
+  )
     .option(...configOption)
     .option('--no-warm-up', 'listen some 300 ms sooner; the first requests take longer');
-  command('check', 'Validate a configuration file and show what it permits.', 'npx eco-egress check --config deploy/config/egress.yaml', async () => (await import('./cli/check.ts')).runCheck)
+  command(
+    'check',
+    'Validate a configuration file and show what it permits.',
+    'npx eco-egress check --config deploy/config/egress.yaml',
+    async () => (await import('./cli/check.ts')).runCheck,
+  )
     .option(...configOption)
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--effective', 'show each value in effect and where it came from')
     .option('--expired', 'show the rules that have ended, and those that soon will; 1 if one has ended')
     .option('--json', 'print one JSON document instead of text');
-  command('reload', 'Make the proxy that runs here load its configuration file again, and show what changed.', 'npx eco-egress reload --config deploy/config/egress.yaml', async () => (await import('./cli/reload.ts')).runReload)
+  command(
+    'reload',
+    'Make the proxy that runs here load its configuration file again, and show what changed.',
+    'npx eco-egress reload --config deploy/config/egress.yaml',
+    async () => (await import('./cli/reload.ts')).runReload,
+  )
     .option(...configOption)
     .option('--admin <address:port>', 'the admin port of the proxy; else listeners.admin of the file')
     .option('--json', 'print one JSON document instead of text')
-    .addHelpText('after', '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force, except for what waits for the next start.\n');
-  command('explain', 'Show what would happen to a request, and why, without sending it.', 'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443', async () => (await import('./cli/explain.ts')).runExplain)
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 the file is in force, 1 it was refused or no proxy answers, 2 wrong arguments,\n3 it is in force, except for what waits for the next start.\n',
+    );
+  command(
+    'explain',
+    'Show what would happen to a request, and why, without sending it.',
+    'npx eco-egress explain --client dynatrace-sit CONNECT eco-sit.telus.internal:443',
+    async () => (await import('./cli/explain.ts')).runExplain,
+  )
     .argument('<method>', 'CONNECT, GET and so on')
     .argument('<target>', 'host:port for CONNECT, a URL, or a path')
     .option(...configOption)
     .option('--client <who>', 'an IP address, or the name of a client; else the first client of the file')
     .option('--user <name>', 'as a user of Basic credentials')
     .option('--subject <text>', 'as the subject of a token')
-    .option('--san <name>', 'as a name in a client certificate, such as DNS:pod.example; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
+    .option(
+      '--san <name>',
+      'as a name in a client certificate, such as DNS:pod.example; may be repeated',
+      (name: string, before?: string[]) => [...(before ?? []), name],
+    )
     .option('--host <authority>', 'the Host field that comes with a path')
     .option('--at <moment>', 'as if asked at this moment, such as 2027-01-01T00:00:00Z')
     .option('--no-resolve', 'do not look the name up')
     .option('--json', 'print one JSON document instead of text');
-  command('test', 'Run the tests of a policy: what would become of requests, and what was expected.', 'npx eco-egress test deploy/config', async () => (await import('./cli/test.ts')).runTest)
+  command(
+    'test',
+    'Run the tests of a policy: what would become of requests, and what was expected.',
+    'npx eco-egress test deploy/config',
+    async () => (await import('./cli/test.ts')).runTest,
+  )
     .argument('[path...]', 'files of tests, or directories with files *.test.yaml; else the working directory')
     .option('--coverage', 'show which rules, clients, destinations and hosts no test touches')
     .option('--min-coverage <percent>', 'fail if tests touch less than this')
@@ -83,14 +128,24 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--tap', 'print TAP instead of text')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 all tests pass, 1 a test fails or too little is covered, 2 a file or an argument is wrong.\n');
-  command('diff', 'Show what a change of a configuration file means: requests that are newly allowed, newly denied or decided otherwise.', 'npx eco-egress diff before.yaml deploy/config/egress.yaml', async () => (await import('./cli/diff.ts')).runDiff)
+  command(
+    'diff',
+    'Show what a change of a configuration file means: requests that are newly allowed, newly denied or decided otherwise.',
+    'npx eco-egress diff before.yaml deploy/config/egress.yaml',
+    async () => (await import('./cli/diff.ts')).runDiff,
+  )
     .argument('<old>', 'configuration file as it was')
     .argument('<new>', 'configuration file as it is to be')
     .option('--at <moment>', 'compare from this moment on, such as 2027-01-01T00:00:00Z; else from now on')
     .option('--fail-on <what>', 'widening: fail only if something is newly allowed')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 both mean the same, 1 they do not, 2 a file or an argument is wrong.\n');
-  command('suggest', 'Propose the smallest change of the configuration file that permits what was denied.', 'npx eco-egress suggest --config deploy/config/egress.yaml access.log', async () => (await import('./cli/suggest.ts')).runSuggest)
+  command(
+    'suggest',
+    'Propose the smallest change of the configuration file that permits what was denied.',
+    'npx eco-egress suggest --config deploy/config/egress.yaml access.log',
+    async () => (await import('./cli/suggest.ts')).runSuggest,
+  )
     .argument('[log...]', 'access logs in JSON, - for standard input; else the proxy that runs here is asked')
     .option(...configOption)
     .option('--admin <address:port>', 'the admin port of the proxy that is asked; else listeners.admin of the file')
@@ -99,13 +154,23 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--write', 'write the changes into the file')
     .option('--json', 'print one JSON document instead of text')
     .addHelpText('after', '\nExit codes: 0 done, 1 the file cannot be changed or no proxy answers, 2 a file or an argument is wrong.\n');
-  command('verify-ip', 'Ask an echo endpoint, over the same route as requests, which source address it sees.', 'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip', async () => (await import('./cli/verify-ip.ts')).runVerifyIp)
+  command(
+    'verify-ip',
+    'Ask an echo endpoint, over the same route as requests, which source address it sees.',
+    'npx eco-egress verify-ip --expect 34.123.45.67 --url https://echo.example/ip',
+    async () => (await import('./cli/verify-ip.ts')).runVerifyIp,
+  )
     .option(...configOption)
     .option('--expect <address...>', 'right source addresses; else sourceIp.expected of the file')
     .option('--url <url>', 'an endpoint that answers with the address it sees; else sourceIp.probe.url of the file')
     .option('--times <number>', 'questions, each on a connection of its own: a NAT may have several addresses', '3')
     .option('--json', 'print one JSON document instead of text');
-  command('doctor', 'Test the whole route from here to the partner, and name the broken part.', 'npx eco-egress doctor --config deploy/config/egress.yaml', async () => (await import('./cli/doctor.ts')).runDoctor)
+  command(
+    'doctor',
+    'Test the whole route from here to the partner, and name the broken part.',
+    'npx eco-egress doctor --config deploy/config/egress.yaml',
+    async () => (await import('./cli/doctor.ts')).runDoctor,
+  )
     .option(...configOption)
     .option('--client', 'test as a client: with its environment instead of a configuration')
     .option('--target <url>', 'what a client asks for; else, a host and port for the patterns and ranges of the file')
@@ -116,27 +181,57 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     .option('--admin <address:port>', 'with --incident: the admin port of the proxy; else listeners.admin of the file')
     .option('--timeout <duration>', 'for each step', '5s')
     .option('--json', 'print one JSON document instead of text');
-  command('echo', 'Tell every caller the address it comes from: an endpoint for the probe.', 'npx eco-egress echo --listen 0.0.0.0:8080', async () => (await import('./cli/echo.ts')).runEcho)
+  command(
+    'echo',
+    'Tell every caller the address it comes from: an endpoint for the probe.',
+    'npx eco-egress echo --listen 0.0.0.0:8080',
+    async () => (await import('./cli/echo.ts')).runEcho,
+  )
     .option('--listen <address:port>', 'where to listen', '0.0.0.0:8080')
     .option('--trusted-peer <range...>', 'load balancers that may name the client')
     .option('--proxy-protocol', 'their connections begin with a PROXY header, version 1 or 2')
     .option('--believe <header>', 'x-forwarded-for: trust that header from them');
-  command('hash-password', 'Make the hash of a password for the configuration.', 'npx eco-egress hash-password < password.txt', async () => (await import('./cli/hash-password.ts')).runHashPassword);
-  command('manifests', 'Render what the policy says for Kubernetes and Istio.', 'npx eco-egress manifests --overlay sidecar', async () => (await import('./cli/manifests.ts')).runManifests)
+  command(
+    'hash-password',
+    'Make the hash of a password for the configuration.',
+    'npx eco-egress hash-password < password.txt',
+    async () => (await import('./cli/hash-password.ts')).runHashPassword,
+  );
+  command(
+    'manifests',
+    'Render what the policy says for Kubernetes and Istio.',
+    'npx eco-egress manifests --overlay sidecar',
+    async () => (await import('./cli/manifests.ts')).runManifests,
+  )
     .option(...configOption)
-    .option('--overlay <name>', 'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated', (name: string, before?: string[]) => [...(before ?? []), name])
+    .option(
+      '--overlay <name>',
+      'base, sidecar, sidecar-tunnel, ambient, no-mesh, no-direct-egress or external-service; may be repeated',
+      (name: string, before?: string[]) => [...(before ?? []), name],
+    )
     .option('--settings <file>', 'variables of the configuration file, NAME=value in lines, as the Deployment gets them')
     .option('--namespace <name>', 'where the proxy runs; else eco-egress')
     .option('--client-namespace <name>', 'whose pods use it; else dynatrace-sit')
     .option('--direct <ranges>', 'public addresses that clients may reach without the proxy')
     .option('--out <directory>', 'write files below this directory instead of standard output');
-  command('schema', 'Print the JSON Schema of a file or of an output, for editors and programs.', 'npx eco-egress schema config', async () => (await import('./cli/schema.ts')).runSchema)
-    .argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
-  command('version', 'Print the version, as --version does.', 'npx eco-egress version', () => Promise.resolve((_, { stdout }) => {
-    stdout.write(`${VERSION}\n`);
-    return Promise.resolve(EXIT.ok);
-  }));
-  const demo = command('demo', 'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.', 'npx eco-egress demo', async () => (await import('./cli/demo.ts')).runDemo);
+  command(
+    'schema',
+    'Print the JSON Schema of a file or of an output, for editors and programs.',
+    'npx eco-egress schema config',
+    async () => (await import('./cli/schema.ts')).runSchema,
+  ).argument('[name]', 'config, policy-tests, log-line, problem, check and so on; else all names are printed');
+  command('version', 'Print the version, as --version does.', 'npx eco-egress version', () =>
+    Promise.resolve((_, { stdout }) => {
+      stdout.write(`${VERSION}\n`);
+      return Promise.resolve(EXIT.ok);
+    }),
+  );
+  const demo = command(
+    'demo',
+    'Start a stand-in ECO SIT with the proxy before it, and print commands to paste.',
+    'npx eco-egress demo',
+    async () => (await import('./cli/demo.ts')).runDemo,
+  );
   // Its options are in its module, which is too slow to load for the other commands.
   if (argv.includes('demo')) (await import('./cli/demo.ts')).addDemoOptions(demo);
 

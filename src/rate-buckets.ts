@@ -59,7 +59,8 @@ export class RateBuckets {
     this.#refills = refills;
     this.#capacity = capacity;
     for (let place = 0; place <= this.#places.size; place += 1) {
-      for (const [kind, differs] of changed.entries()) if (differs) this.#numbers[place * this.#width + 1 + kind] = refills[kind]?.burst ?? Infinity;
+      for (const [kind, differs] of changed.entries())
+        if (differs) this.#numbers[place * this.#width + 1 + kind] = refills[kind]?.burst ?? Infinity;
     }
   }
 

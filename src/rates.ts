@@ -110,10 +110,14 @@ class RuleRates {
     const key = `${this.name}.rate.${per}.${kind}`;
     const seconds = Math.ceil(wait / 1000);
     const who = shared ? `the addresses that share a bucket, as ${whose} does while all others are in use, have` : `${whose} has`;
-    return new Fault(kind === 'requests' || kind === 'tunnels' ? 'rate-limited' : 'byte-limit-reached', `${who} used up ${key}, ${this.#config[per]?.[kind]?.text ?? ''}`, {
-      retryAfter: seconds,
-      remedy: `try again in ${seconds} s, or raise ${key}`,
-    });
+    return new Fault(
+      kind === 'requests' || kind === 'tunnels' ? 'rate-limited' : 'byte-limit-reached',
+      `${who} used up ${key}, ${this.#config[per]?.[kind]?.text ?? ''}`,
+      {
+        retryAfter: seconds,
+        remedy: `try again in ${seconds} s, or raise ${key}`,
+      },
+    );
   }
 }
 
@@ -236,7 +240,9 @@ export class Rates {
   follow(charge: ByteCharge | null, verdict: Allow, address: string, record: AccessRecord): ByteCharge | null {
     const rates = this.#of(verdict);
     if (rates?.limitsBytes !== true) return null;
-    return charge?.rates === rates && charge.client === verdict.client.name ? charge : new ByteCharge(rates, verdict, address, record, this.#now);
+    return charge?.rates === rates && charge.client === verdict.client.name
+      ? charge
+      : new ByteCharge(rates, verdict, address, record, this.#now);
   }
 
   /** In sentences: the rates of the rule that permits a request, and what would refuse it now. */

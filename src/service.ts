@@ -3,7 +3,7 @@
  * environment and handles no signals, so that tests, `serve` and `demo` start
  * the same proxy.
  *
- * Longer than 300 lines: all parts are created here, and start and stop in a
+ * Longer than 400 lines: all parts are created here, and start and stop in a
  * fixed order.
  */
 import type { AddressInfo } from 'node:net';
@@ -12,7 +12,18 @@ import { isDeepStrictEqual } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Admin, listenAdmin } from './admin/app.ts';
 import type { AdminInfo, Readiness } from './admin/status-sources.ts';
-import { buildAdminNotices, buildAuthenticator, buildCircuits, buildCoolDowns, buildDescriptors, buildDialler, buildOverload, sharesDialler, warnAboutOpenFiles, warnOfOverload } from './build-parts.ts';
+import {
+  buildAdminNotices,
+  buildAuthenticator,
+  buildCircuits,
+  buildCoolDowns,
+  buildDescriptors,
+  buildDialler,
+  buildOverload,
+  sharesDialler,
+  warnAboutOpenFiles,
+  warnOfOverload,
+} from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
 import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
@@ -43,7 +54,16 @@ import type { RequestEnvironment } from './listeners/request-context.ts';
 import { compilePolicy, type Policy, type PolicyConfig } from './policy/compile.ts';
 import { compareDecisions, DecisionRing } from './reload/compare.ts';
 import { keepWhatNeedsRestart } from './reload/needs-restart.ts';
-import { compareInForce, countWarnings, describeInForce, type InForce, logWarnings, renewWarnings, succeed, tellWarnings } from './reload/in-force.ts';
+import {
+  compareInForce,
+  countWarnings,
+  describeInForce,
+  type InForce,
+  logWarnings,
+  renewWarnings,
+  succeed,
+  tellWarnings,
+} from './reload/in-force.ts';
 import { PolicyChanges } from './reload/policy-change.ts';
 import { nameConfig, refuseDenials, type ReloadOutcome, Reloads } from './reload/outcome.ts';
 import type { Overload, OverloadProbes } from './overload/overload.ts';
@@ -106,7 +126,11 @@ export async function withIdleService<T>(config: Config, use: (service: Service)
 
 /** A log that nobody reads. */
 export function discardOutput(): Writable {
-  return new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  return new Writable({
+    write: (_chunk, _encoding, done) => {
+      done();
+    },
+  });
 }
 
 /** One running proxy with all its listeners. Its creator ends it with `drain` or `close`. */
@@ -164,7 +188,14 @@ export class Service {
     this.#nextEnd = nextRuleEnd(config.rules, clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
-    this.#telemetry = createTelemetry({ log: config.log, policy: this.#describe(), output: deps.logDestination, version: VERSION, process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null }, ...(deps.logSink === undefined ? {} : { sink: deps.logSink }) });
+    this.#telemetry = createTelemetry({
+      log: config.log,
+      policy: this.#describe(),
+      output: deps.logDestination,
+      version: VERSION,
+      process: { name: config.name, instance: this.#instance, hostName: deps.hostName ?? '-', pod: deps.pod ?? null },
+      ...(deps.logSink === undefined ? {} : { sink: deps.logSink }),
+    });
     this.#openFiles = deps.openFiles ?? null;
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
@@ -179,7 +210,19 @@ export class Service {
     const { isSelf, isOurs } = this.#self;
     this.#circuits = buildCircuits(config, this.#telemetry, deps.monotonic ?? performance.now.bind(performance));
     this.#history = new DialHistory(clock);
-    this.#dialParts = { lookup: deps.lookup ?? null, names: new KnownNames(), ports: this.#ports, circuits: this.#circuits, history: this.#history, coolDowns: buildCoolDowns(this.#telemetry), isOurs, mayOpen: () => this.#descriptors.take('request'), onStale: (host) => { this.sourceProof.noteStale(host); } };
+    this.#dialParts = {
+      lookup: deps.lookup ?? null,
+      names: new KnownNames(),
+      ports: this.#ports,
+      circuits: this.#circuits,
+      history: this.#history,
+      coolDowns: buildCoolDowns(this.#telemetry),
+      isOurs,
+      mayOpen: () => this.#descriptors.take('request'),
+      onStale: (host) => {
+        this.sourceProof.noteStale(host);
+      },
+    };
     this.#ring = new DecisionRing(config.reload.remember);
     const dialler = buildDialler(config, this.#dialParts, this.#telemetry);
     this.sourceProof = new SourceProof({ config, dialler, isSelf, ports: this.#ports, telemetry: this.#telemetry, now: clock });
@@ -193,8 +236,19 @@ export class Service {
       descriptors: this.#descriptors,
       ...(deps.monotonic === undefined ? {} : { monotonic: deps.monotonic }),
     });
-    this.explainer = new Explainer({ egress: this.#egress, config: () => this.#config, configHash: () => this.#inForce.hash, gateway: () => this.#routes() });
-    this.#selfTest = new SelfTest({ config, egress: this.#egress, telemetry: this.#telemetry, tight: () => this.#descriptors.tight, now: clock });
+    this.explainer = new Explainer({
+      egress: this.#egress,
+      config: () => this.#config,
+      configHash: () => this.#inForce.hash,
+      gateway: () => this.#routes(),
+    });
+    this.#selfTest = new SelfTest({
+      config,
+      egress: this.#egress,
+      telemetry: this.#telemetry,
+      tight: () => this.#descriptors.tight,
+      now: clock,
+    });
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
@@ -253,13 +307,58 @@ export class Service {
       (await this.#telemetry.prepareTracing(this.#config.tracing))();
       const gateway = await this.#routes();
       this.#authenticator = buildAuthenticator(this.#config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
-      const forms = new HttpForms({ config: this.#config, egress: this.#egress, gateway, authenticator: this.#authenticator, nextRequestId: createRequestIds(), environment: this.#environment });
+      const forms = new HttpForms({
+        config: this.#config,
+        egress: this.#egress,
+        gateway,
+        authenticator: this.#authenticator,
+        nextRequestId: createRequestIds(),
+        environment: this.#environment,
+      });
       this.#forms = forms;
-      const sni = new SniForm({ egress: this.#egress, environment: this.#environment, record: (address) => forms.record(address), config: () => this.#config });
-      this.#listeners = await openListeners({ config: this.#config, forms, sni, connections: this.#connections, environment: this.#environment, selfTest: this.#selfTest, onTick: () => { this.#endLapsed(); this.#tellEnds(); } });
+      const sni = new SniForm({
+        egress: this.#egress,
+        environment: this.#environment,
+        record: (address) => forms.record(address),
+        config: () => this.#config,
+      });
+      this.#listeners = await openListeners({
+        config: this.#config,
+        forms,
+        sni,
+        connections: this.#connections,
+        environment: this.#environment,
+        selfTest: this.#selfTest,
+        onTick: () => {
+          this.#endLapsed();
+          this.#tellEnds();
+        },
+      });
       const { http, tls } = this.#listeners.addresses;
       for (const address of [...http, ...tls]) this.#self.add(address);
-      this.#admin = await listenAdmin({ exposition: this.#telemetry.exposition, readiness: () => this.#readiness(), info: () => this.#info(), explainer: this.explainer, configuration: { inForce: () => this.#inForce, reload: this.#reloadFile }, traffic: { destinations: () => this.#telemetry.healths(), tunnels: (most) => this.#telemetry.tunnels(most), drain: () => this.#drain.view(), of: (name) => this.#telemetry.traffic(name), queued: () => this.#egress.queued(), history: this.#telemetry.history }, sourceIp: () => this.sourceProof.view(), circuits: () => this.#circuits.view(), incidents: this.#incidents, ...buildAdminNotices(this.#telemetry), tight: () => this.#descriptors.tight }, this.#config.listeners.admin);
+      this.#admin = await listenAdmin(
+        {
+          exposition: this.#telemetry.exposition,
+          readiness: () => this.#readiness(),
+          info: () => this.#info(),
+          explainer: this.explainer,
+          configuration: { inForce: () => this.#inForce, reload: this.#reloadFile },
+          traffic: {
+            destinations: () => this.#telemetry.healths(),
+            tunnels: (most) => this.#telemetry.tunnels(most),
+            drain: () => this.#drain.view(),
+            of: (name) => this.#telemetry.traffic(name),
+            queued: () => this.#egress.queued(),
+            history: this.#telemetry.history,
+          },
+          sourceIp: () => this.sourceProof.view(),
+          circuits: () => this.#circuits.view(),
+          incidents: this.#incidents,
+          ...buildAdminNotices(this.#telemetry),
+          tight: () => this.#descriptors.tight,
+        },
+        this.#config.listeners.admin,
+      );
       this.#self.add(this.#admin.address);
     } catch (error) {
       await this.close();
@@ -269,7 +368,9 @@ export class Service {
     this.#selfTest.start(this.#listeners.addresses);
     this.#descriptors.watch();
     this.#overload.watch();
-    this.#historyTimer = setInterval(() => { this.#telemetry.history.step(performance.now()); }, HISTORY_STEP).unref();
+    this.#historyTimer = setInterval(() => {
+      this.#telemetry.history.step(performance.now());
+    }, HISTORY_STEP).unref();
     const { http, tls, admin } = this.addresses;
     this.#telemetry.notice('info', 'eco-egress is listening', {
       http: http.map(({ address, port }) => formatAuthority(address, port)),
@@ -373,7 +474,10 @@ export class Service {
     for (const request of this.#environment.requests) {
       request.connection.guard(() => {
         if (request.recheck((permit, address) => this.#egress.revoked(permit, address, now))) cut += 1;
-        request.charge((permit, record) => { this.#egress.chargeAnew(permit, record, now); return null; });
+        request.charge((permit, record) => {
+          this.#egress.chargeAnew(permit, record, now);
+          return null;
+        });
       });
     }
     if (before !== gateway) await before.close();
@@ -412,21 +516,36 @@ export class Service {
     const cut = this.#drain.fault;
     if (this.#drain.state !== 'running') this.#telemetry.notice('info', 'the drain is over', { ...this.#drain.finish() });
     if (requests.size > 0) this.#telemetry.notice('warn', 'cutting what is still under way', { count: requests.size });
-    for (const request of requests) request.connection.guard(() => { request.cut(cut); });
+    for (const request of requests)
+      request.connection.guard(() => {
+        request.cut(cut);
+      });
     // In this order, and each even if an earlier one failed.
     const steps: readonly (() => unknown)[] = [
       () => this.#selfTest.close(),
-      () => { this.#egress.destroy(); },
+      () => {
+        this.#egress.destroy();
+      },
       () => this.#listeners?.stop(),
       () => this.#listeners?.destroy(),
       () => this.#listeners?.closed,
       () => this.#lastWords(),
       () => this.#telemetry.closeTracing(),
-      () => { this.#descriptors.close(); },
-      () => { this.#overload.close(); },
-      () => { clearInterval(this.#historyTimer); },
-      () => { this.#policyChanges.close(); },
-      () => { this.#authenticator?.close(); },
+      () => {
+        this.#descriptors.close();
+      },
+      () => {
+        this.#overload.close();
+      },
+      () => {
+        clearInterval(this.#historyTimer);
+      },
+      () => {
+        this.#policyChanges.close();
+      },
+      () => {
+        this.#authenticator?.close();
+      },
       () => this.sourceProof.close(),
       () => this.#gateway?.close(),
       () => this.#admin?.close(),
@@ -448,7 +567,10 @@ export class Service {
   /** A request that was cut reports its end when its sockets have closed. */
   async #lastWords(): Promise<void> {
     const enough = new AbortController();
-    await Promise.race([this.#environment.requests.emptied(), delay(LAST_WORDS_MS, undefined, { signal: enough.signal }).catch(ignoreAbort)]);
+    await Promise.race([
+      this.#environment.requests.emptied(),
+      delay(LAST_WORDS_MS, undefined, { signal: enough.signal }).catch(ignoreAbort),
+    ]);
     enough.abort();
   }
 
@@ -459,7 +581,14 @@ export class Service {
   /** The metrics of the configuration in force. */
   #describe(): PolicyFacts {
     const { file, hash, loadedAt } = this.#inForce;
-    return describePolicy(this.#config, { file: file ?? '-', hash, loadedAt, warnings: countWarnings(this.#inForce), listsEnd: firstListEnd(this.#config.tlsServer?.crl ?? ''), ruleEnds: listRuleEnds(this.#config.rules, this.#clock()) });
+    return describePolicy(this.#config, {
+      file: file ?? '-',
+      hash,
+      loadedAt,
+      warnings: countWarnings(this.#inForce),
+      listsEnd: firstListEnd(this.#config.tlsServer?.crl ?? ''),
+      ruleEnds: listRuleEnds(this.#config.rules, this.#clock()),
+    });
   }
 
   #readiness(): Readiness {
@@ -470,12 +599,31 @@ export class Service {
     const enforcement = this.#selfTest.readiness();
     const files = this.#descriptors.warning();
     const gating = new Set(this.#config.destinations.filter(({ gateReadiness }) => gateReadiness).map(({ name }) => name));
-    const unreachable = this.#telemetry.healths().flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
+    const unreachable = this.#telemetry
+      .healths()
+      .flatMap((health) => (gating.has(health.destination) ? (gateByHealth(health, this.#clock()) ?? []) : []));
     reasons.push(...enforcement.reasons, ...source.reasons, ...unreachable);
     const { refused, warnings: reloads } = this.#reloads;
     // Changes that wait for the next start are no drift: they are wanted.
     const notes = [...(refused ? [] : reloads), ...tellWarnings(this.#inForce)];
-    return { ready: reasons.length === 0, reasons, policyChange: this.#policyChanges.latest, notes, warnings: [...(refused ? reloads : []), ...enforcement.warnings, ...source.warnings, ...this.#telemetry.healths().flatMap((health) => warnOfHealth(health) ?? []), ...this.#circuits.warnings(), ...this.#dialParts.names.warnings(), ...this.#ports.warnings(), ...this.#telemetry.warnings(), ...(files === null ? [] : [files]), ...warnOfOverload(this.#overload)] };
+    return {
+      ready: reasons.length === 0,
+      reasons,
+      policyChange: this.#policyChanges.latest,
+      notes,
+      warnings: [
+        ...(refused ? reloads : []),
+        ...enforcement.warnings,
+        ...source.warnings,
+        ...this.#telemetry.healths().flatMap((health) => warnOfHealth(health) ?? []),
+        ...this.#circuits.warnings(),
+        ...this.#dialParts.names.warnings(),
+        ...this.#ports.warnings(),
+        ...this.#telemetry.warnings(),
+        ...(files === null ? [] : [files]),
+        ...warnOfOverload(this.#overload),
+      ],
+    };
   }
 
   #incidentSources(lookup: Lookup | null): IncidentSources {
@@ -494,7 +642,10 @@ export class Service {
           notEnforcing: this.#selfTest.readiness().reasons,
           reloadRefused: refused ? warnings : [],
           loadedAt: this.#inForce.loadedAt,
-          policyChange: latest?.different === true ? { at: Date.parse(latest.at), denies: latest.denies, sentence: latest.sentence, classes: latest.classes } : null,
+          policyChange:
+            latest?.different === true
+              ? { at: Date.parse(latest.at), denies: latest.denies, sentence: latest.sentence, classes: latest.classes }
+              : null,
           limits: this.#limitUse(),
           descriptors: this.#descriptors.warning(),
           overloaded: warnOfOverload(this.#overload),
@@ -519,7 +670,10 @@ export class Service {
 
   #openConnections(): OpenConnection[] {
     const tunnels = Array.from(this.#environment.requests).filter(({ tunnel }) => tunnel !== null);
-    return [...this.#egress.pooledConnections(), ...tunnels.map((key) => ({ key, address: key.record.upstreamAddress, bytesReceived: key.record.bytesReceived }))];
+    return [
+      ...this.#egress.pooledConnections(),
+      ...tunnels.map((key) => ({ key, address: key.record.upstreamAddress, bytesReceived: key.record.bytesReceived })),
+    ];
   }
 
   #limitUse(): AdminInfo['limits'] {

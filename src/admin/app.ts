@@ -16,7 +16,17 @@ import type { AdminRefusal } from '../telemetry/cells.ts';
 import { HISTORY_STEP } from '../telemetry/history.ts';
 import { Turns } from '../turns.ts';
 import { refuseCaller } from './callers.ts';
-import { addConfigRoutes, addExplainRoutes, addIncidentRoutes, addTrafficRoutes, type ConfigRoutes, type Explaining, INCIDENT_PATH, type IncidentAnswers, type Traffic } from './routes.ts';
+import {
+  addConfigRoutes,
+  addExplainRoutes,
+  addIncidentRoutes,
+  addTrafficRoutes,
+  type ConfigRoutes,
+  type Explaining,
+  INCIDENT_PATH,
+  type IncidentAnswers,
+  type Traffic,
+} from './routes.ts';
 import { ConnectionPlaces } from './connections.ts';
 import { type ProblemStatus, rawProblem, sendProblem } from './problem.ts';
 import { addStatusRoutes } from './status-page.ts';
@@ -78,7 +88,10 @@ export interface Admin {
 }
 
 /** Opens the admin port. Rejects, and leaves nothing open, when the address cannot be bound; port 0 lets the system choose. */
-export async function listenAdmin(options: AdminOptions, { host, port, hosts = [] }: ListenAddress & Partial<AdminListenerConfig>): Promise<Admin> {
+export async function listenAdmin(
+  options: AdminOptions,
+  { host, port, hosts = [] }: ListenAddress & Partial<AdminListenerConfig>,
+): Promise<Admin> {
   const app = createApp(options, hosts);
   try {
     await app.listen({ host, port });
@@ -119,7 +132,12 @@ function createApp(options: AdminOptions, hosts: readonly string[]): FastifyInst
   return app;
 }
 
-function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTimeout: number, places: ConnectionPlaces, onRefused: OnRefused): Server {
+function openServer(
+  handle: Parameters<typeof createServer>[1] & {},
+  requestTimeout: number,
+  places: ConnectionPlaces,
+  onRefused: OnRefused,
+): Server {
   let refused = 0;
   const server = createServer(
     {
@@ -151,11 +169,18 @@ function openServer(handle: Parameters<typeof createServer>[1] & {}, requestTime
     socket.once('close', () => {
       refused -= 1;
     });
-    answerAndClose(socket, rawProblem(503, `All ${ADMIN_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`));
+    answerAndClose(
+      socket,
+      rawProblem(
+        503,
+        `All ${ADMIN_CONNECTIONS} connections, or the ${MAX_OF_ONE_ADDRESS} of one address, are in use. Close some, or ask again.`,
+      ),
+    );
   });
   // Node would close such a connection without an answer.
   server.on('connect', (request, socket) => {
-    if (places.begin(request)) answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
+    if (places.begin(request))
+      answerAndClose(socket, rawProblem(405, 'This is the admin port of eco-egress; CONNECT belongs to its proxy ports.'));
     else if (places.has(request.socket)) cutPipelined(request.socket, onRefused);
   });
   return server;
@@ -195,17 +220,39 @@ function addChecks(app: FastifyInstance, hosts: readonly string[], onRefused: On
     }
     const path = pathAsked(request);
     const reads = request.method === 'GET' || request.method === 'HEAD';
-    if (POSTED.has(path) ? request.method !== 'POST' : !reads) refuseRequest(reply, 405, POSTED.get(path) ?? 'Only GET and HEAD are served here, and POST for /reload and /incident.');
+    if (POSTED.has(path) ? request.method !== 'POST' : !reads)
+      refuseRequest(reply, 405, POSTED.get(path) ?? 'Only GET and HEAD are served here, and POST for /reload and /incident.');
     else next();
   });
 }
 
-function addRoutes(app: FastifyInstance, { exposition, readiness, info, explainer, configuration, traffic, sourceIp, circuits, incidents, onRefused = () => {}, onFailed = () => {} }: AdminOptions, hosts: readonly string[]): void {
+function addRoutes(
+  app: FastifyInstance,
+  {
+    exposition,
+    readiness,
+    info,
+    explainer,
+    configuration,
+    traffic,
+    sourceIp,
+    circuits,
+    incidents,
+    onRefused = () => {},
+    onFailed = () => {},
+  }: AdminOptions,
+  hosts: readonly string[],
+): void {
   const turns = new Turns();
   const onBusy = (address: string): void => {
     onRefused('busy', address);
   };
-  addStatusRoutes(app, { sources: { readiness, info, explainer, traffic, sourceIp, ...(circuits === undefined ? {} : { circuits }) }, stepSeconds: HISTORY_STEP / 1000, turns, onBusy });
+  addStatusRoutes(app, {
+    sources: { readiness, info, explainer, traffic, sourceIp, ...(circuits === undefined ? {} : { circuits }) },
+    stepSeconds: HISTORY_STEP / 1000,
+    turns,
+    onBusy,
+  });
   app.get('/metrics', (_request, reply) => {
     // At the pace of the scraper. Once the status has been sent, an error only cuts the answer.
     reply.type(exposition.contentType).send(Readable.from(exposition.slices(), { objectMode: false }).on('error', onFailed));
@@ -218,7 +265,17 @@ function addRoutes(app: FastifyInstance, { exposition, readiness, info, explaine
     const status = ready ? 'ready' : 'not ready';
     // The reasons may name parts of the configuration: a probe needs only the
     // status.
-    const answer = refuseCaller(request.headers, hosts) === null ? { status, reasons, warnings: [...warnings, ...notes], ...(policyChange?.different === true ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } } : {}) } : { status };
+    const answer =
+      refuseCaller(request.headers, hosts) === null
+        ? {
+            status,
+            reasons,
+            warnings: [...warnings, ...notes],
+            ...(policyChange?.different === true
+              ? { policyChange: { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes } }
+              : {}),
+          }
+        : { status };
     reply.code(ready ? 200 : 503).send(answer);
   });
   app.get('/source-ip', (_request, reply) => {
@@ -237,7 +294,12 @@ function addRefusals(app: FastifyInstance, onFailed: (error: Error) => void = ()
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     // Content that is too large, or of an unsupported type.
     if (error.statusCode !== undefined && error.statusCode < 500) {
-      refuseRequest(reply, 400, 'Send it without content; what there is to ask is in the path and its query.', 'The content of the request is not read here');
+      refuseRequest(
+        reply,
+        400,
+        'Send it without content; what there is to ask is in the path and its query.',
+        'The content of the request is not read here',
+      );
       return;
     }
     onFailed(error);
@@ -259,7 +321,8 @@ function describeUnreadable(code: string | undefined, packet: unknown): string {
   if (code === 'HPE_HEADER_OVERFLOW') return rawProblem(431, `At most ${ADMIN_HEADER_BYTES} bytes.`);
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem(408, 'Send it faster, or ask again.');
   // A TLS record of a handshake begins with 22 (RFC 8446 §5.1).
-  if (Buffer.isBuffer(packet) && packet[0] === 22) return rawProblem(400, 'TLS was spoken to the admin port, which is plain HTTP: use http://.');
+  if (Buffer.isBuffer(packet) && packet[0] === 22)
+    return rawProblem(400, 'TLS was spoken to the admin port, which is plain HTTP: use http://.');
   return rawProblem(400, 'The bytes received are not an HTTP/1.1 request.');
 }
 

@@ -6,7 +6,15 @@ import { bound, escapeText } from '../telemetry/safe-text.ts';
 import type { DestinationTraffic } from '../telemetry/traffic-view.ts';
 import { judgeBand } from './status-band.ts';
 import type { AdminInfo, CircuitsOfHost, PortsInfo, Readiness, StatusSources } from './status-sources.ts';
-import type { CodeCount, StatusCircuit, StatusConfiguration, StatusDestination, StatusHistory, StatusRequest, StatusView } from './status-view.ts';
+import type {
+  CodeCount,
+  StatusCircuit,
+  StatusConfiguration,
+  StatusDestination,
+  StatusHistory,
+  StatusRequest,
+  StatusView,
+} from './status-view.ts';
 
 // Limits of each list: the page stays readable and an event small for any configuration.
 const MOST_DESTINATIONS = 50;
@@ -21,7 +29,11 @@ const LONGEST_SENTENCE = 400;
 const ONE_DAY = 86_400_000;
 
 /** The view of one moment. @param now ms since the epoch */
-export function buildStatus({ info, readiness, sourceIp, explainer, traffic, circuits = () => [] }: StatusSources, now: number, uptimeSeconds: number): StatusView {
+export function buildStatus(
+  { info, readiness, sourceIp, explainer, traffic, circuits = () => [] }: StatusSources,
+  now: number,
+  uptimeSeconds: number,
+): StatusView {
   const known = info();
   const ready = readiness();
   const { ports, config } = known;
@@ -30,13 +42,26 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
   const { open: leftOpen, idle, busy, endsPerSecond, medianAge, oldestAge } = left;
   const drain = { ...rest, tunnels: { open: leftOpen, idle, busy, endsPerSecond, medianAge, oldestAge } };
   const circuitsOf = Map.groupBy(circuits(), ({ destination }) => destination);
-  const destinations = config.destinations.map((destination) => viewDestination(destination, traffic.of(destination.name), ports, queued.get(destination.name) ?? 0, (circuitsOf.get(destination.name) ?? []).flatMap(listCircuits), now));
+  const destinations = config.destinations.map((destination) =>
+    viewDestination(
+      destination,
+      traffic.of(destination.name),
+      ports,
+      queued.get(destination.name) ?? 0,
+      (circuitsOf.get(destination.name) ?? []).flatMap(listCircuits),
+      now,
+    ),
+  );
   const clients = traffic.history.clients();
   const { open, byClient, oldest } = traffic.tunnels(MOST_TUNNELS_SHOWN);
   const denials = explainer.denials(MOST_REQUESTS, MOST_REQUESTS);
   // Report mode also lets requests pass to hosts of no destination.
-  const all = [...destinations, viewDestination({ name: '-', hosts: [], ports: [], report: false, via: [] }, traffic.of('-'), ports, 0, [], now)];
-  const sum = (value: (destination: StatusDestination) => number): number => all.reduce((total, destination) => total + value(destination), 0);
+  const all = [
+    ...destinations,
+    viewDestination({ name: '-', hosts: [], ports: [], report: false, via: [] }, traffic.of('-'), ports, 0, [], now),
+  ];
+  const sum = (value: (destination: StatusDestination) => number): number =>
+    all.reduce((total, destination) => total + value(destination), 0);
   const { result, seen, expected, since, at, reason, history } = sourceIp();
   return {
     at: iso(now),
@@ -59,12 +84,28 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
     tunnels: {
       open,
       byClient: byClient.slice(0, MOST_CLIENTS_SHOWN),
-      oldest: oldest.map(({ requestId, client, clientAddress, host, port, ageMs, bytesSent, bytesReceived }) => ({ requestId, client, clientAddress, host: word(host), port, ageMs, bytesSent, bytesReceived })),
+      oldest: oldest.map(({ requestId, client, clientAddress, host, port, ageMs, bytesSent, bytesReceived }) => ({
+        requestId,
+        client,
+        clientAddress,
+        host: word(host),
+        port,
+        ageMs,
+        bytesSent,
+        bytesReceived,
+      })),
     },
     shortTunnels: ports.shortTunnels.slice(0, MOST_CLIENTS_SHOWN).map(([client, tunnels]) => ({ client, tunnels })),
     latestFailures: explainer.failures(MOST_REQUESTS).map(viewRequest),
     latestDenials: denials.latest.map(viewRequest),
-    frequentDenials: denials.frequent.map(({ client, host, count, overcount, latest }) => ({ client: client === '-' ? latest.clientAddress : client, host: word(host), count, overcount, code: latest.code, requestId: latest.requestId })),
+    frequentDenials: denials.frequent.map(({ client, host, count, overcount, latest }) => ({
+      client: client === '-' ? latest.clientAddress : client,
+      host: word(host),
+      count,
+      overcount,
+      code: latest.code,
+      requestId: latest.requestId,
+    })),
     denialsTotal: denials.total,
     configuration: viewConfiguration(known, ready),
     certificates: [...known.certificates].map(([name, seconds]) => ({ name, ...certificateEnd(seconds * 1000, now) })),
@@ -72,11 +113,31 @@ export function buildStatus({ info, readiness, sourceIp, explainer, traffic, cir
 }
 
 /** The last 15 minutes of everything in a view. @param most maximum number of the latest steps */
-export function buildHistory({ traffic }: Pick<StatusSources, 'traffic'>, { at, destinations }: StatusView, stepSeconds: number, most?: number): StatusHistory {
-  return { step: traffic.history.steps, stepSeconds, at, curves: traffic.history.curves(destinations.map(({ name }) => name), most) };
+export function buildHistory(
+  { traffic }: Pick<StatusSources, 'traffic'>,
+  { at, destinations }: StatusView,
+  stepSeconds: number,
+  most?: number,
+): StatusHistory {
+  return {
+    step: traffic.history.steps,
+    stepSeconds,
+    at,
+    curves: traffic.history.curves(
+      destinations.map(({ name }) => name),
+      most,
+    ),
+  };
 }
 
-function viewDestination({ name, hosts, ports, via }: AdminInfo['config']['destinations'][number], traffic: DestinationTraffic | null, nat: PortsInfo, queued: number, circuits: readonly StatusCircuit[], now: number): StatusDestination {
+function viewDestination(
+  { name, hosts, ports, via }: AdminInfo['config']['destinations'][number],
+  traffic: DestinationTraffic | null,
+  nat: PortsInfo,
+  queued: number,
+  circuits: readonly StatusCircuit[],
+  now: number,
+): StatusDestination {
   const { health, now: recent } = traffic ?? { health: null, now: null };
   const failure = health?.lastFailure ?? null;
   const ends = traffic?.certificateEnds ?? 0;
@@ -105,7 +166,15 @@ function viewDestination({ name, hosts, ports, via }: AdminInfo['config']['desti
 }
 
 function listCircuits({ host, port, carries, addresses }: CircuitsOfHost): StatusCircuit[] {
-  return addresses.map(({ address, state, failures, since, reason, nextTrial }) => ({ of: `${word(host)}:${port}, ${carries}`, address, state, failures, since, reason: sentence(reason), nextTrial }));
+  return addresses.map(({ address, state, failures, since, reason, nextTrial }) => ({
+    of: `${word(host)}:${port}, ${carries}`,
+    address,
+    state,
+    failures,
+    since,
+    reason: sentence(reason),
+    nextTrial,
+  }));
 }
 
 const URGENCY = { failed: 0, error: 1, ok: 2, unused: 3 } as const;
@@ -120,11 +189,37 @@ function countCodes(failures: Readonly<Record<string, number | undefined>> = {})
     .toSorted((one, other) => other.count - one.count);
 }
 
-function viewRequest({ requestId, time, verdict, code, detail, client, clientAddress, method, host, port, destination }: DenialRecord): StatusRequest {
-  return { requestId, at: time, verdict, code, detail: sentence(detail), client: client === '-' ? clientAddress : client, method: word(method), host: word(host), port, destination };
+function viewRequest({
+  requestId,
+  time,
+  verdict,
+  code,
+  detail,
+  client,
+  clientAddress,
+  method,
+  host,
+  port,
+  destination,
+}: DenialRecord): StatusRequest {
+  return {
+    requestId,
+    at: time,
+    verdict,
+    code,
+    detail: sentence(detail),
+    client: client === '-' ? clientAddress : client,
+    method: word(method),
+    host: word(host),
+    port,
+    destination,
+  };
 }
 
-function viewConfiguration({ configFile, configHash, loadedAt, config, enforcement, ruleEnds }: AdminInfo, { policyChange = null }: Readiness): StatusConfiguration {
+function viewConfiguration(
+  { configFile, configHash, loadedAt, config, enforcement, ruleEnds }: AdminInfo,
+  { policyChange = null }: Readiness,
+): StatusConfiguration {
   const { http, tls, admin } = config.listeners;
   return {
     file: configFile,
@@ -138,7 +233,15 @@ function viewConfiguration({ configFile, configHash, loadedAt, config, enforceme
       { name: 'Admin', addresses: [authority(admin)] },
     ],
     reload: policyChange === null ? null : { at: policyChange.at, sentence: policyChange.sentence, classes: policyChange.classes },
-    ruleEnds: ruleEnds.slice(0, MOST_RULE_ENDS).map((end) => ({ ...end, clients: some(end.clients), destinations: some(end.destinations), owner: sentenceOrNull(end.owner), ticket: sentenceOrNull(end.ticket), reason: sentenceOrNull(end.reason), until: iso(end.until) })),
+    ruleEnds: ruleEnds.slice(0, MOST_RULE_ENDS).map((end) => ({
+      ...end,
+      clients: some(end.clients),
+      destinations: some(end.destinations),
+      owner: sentenceOrNull(end.owner),
+      ticket: sentenceOrNull(end.ticket),
+      reason: sentenceOrNull(end.reason),
+      until: iso(end.until),
+    })),
     ruleEndsLeftOut: Math.max(0, ruleEnds.length - MOST_RULE_ENDS),
   };
 }
@@ -150,5 +253,9 @@ const sentenceOrNull = (text: string | null): string | null => (text === null ? 
 const rounded = (value: number): number => Number(value.toPrecision(3));
 const roundedOrNull = (value: number | null): number | null => (value === null ? null : rounded(value));
 const authority = ({ host, port }: ListenAddress): string => formatAuthority(host, port);
-const certificateEnd = (ends: number, now: number): { ends: string; days: number } => ({ ends: iso(ends), days: Math.floor((ends - now) / ONE_DAY) });
-const some = (names: readonly string[]): string[] => (names.length > MOST_NAMES ? [...names.slice(0, MOST_NAMES), `${names.length - MOST_NAMES} more`] : [...names]);
+const certificateEnd = (ends: number, now: number): { ends: string; days: number } => ({
+  ends: iso(ends),
+  days: Math.floor((ends - now) / ONE_DAY),
+});
+const some = (names: readonly string[]): string[] =>
+  names.length > MOST_NAMES ? [...names.slice(0, MOST_NAMES), `${names.length - MOST_NAMES} more`] : [...names];

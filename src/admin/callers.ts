@@ -32,11 +32,16 @@ export function refuseCaller(headers: IncomingHttpHeaders, hosts: readonly strin
     return {
       reason: 'host',
       status: 421,
-      detail: 'The admin port answers to its addresses, to localhost, and to names of the cluster (without a dot, or ending in .svc or .svc.cluster.local). Ask by one of these, or add the name to listeners.admin.hosts.',
+      detail:
+        'The admin port answers to its addresses, to localhost, and to names of the cluster (without a dot, or ending in .svc or .svc.cluster.local). Ask by one of these, or add the name to listeners.admin.hosts.',
     };
   }
   if (isCrossSite(headers) || (origin !== undefined && !isOwnOrigin(origin.toLowerCase(), host?.toLowerCase() ?? ''))) {
-    return { reason: 'cross-site', status: 403, detail: 'Another site has sent the browser here. Open the address by itself, without the page that leads to it.' };
+    return {
+      reason: 'cross-site',
+      status: 403,
+      detail: 'Another site has sent the browser here. Open the address by itself, without the page that leads to it.',
+    };
   }
   return null;
 }
@@ -49,7 +54,14 @@ function isOurs(authority: string, hosts: readonly string[]): boolean {
   const [, literal, text = ''] = AUTHORITY.exec(authority) ?? [];
   if (literal !== undefined) return isIP(literal) === 6;
   const name = text.toLowerCase().replace(/\.$/, '');
-  return isIP(name) === 4 || SINGLE_LABEL.test(name) || name.endsWith('.localhost') || name.endsWith('.svc') || name.endsWith('.svc.cluster.local') || hosts.includes(name);
+  return (
+    isIP(name) === 4 ||
+    SINGLE_LABEL.test(name) ||
+    name.endsWith('.localhost') ||
+    name.endsWith('.svc') ||
+    name.endsWith('.svc.cluster.local') ||
+    hosts.includes(name)
+  );
 }
 
 /** An Ingress in front may have terminated TLS. */

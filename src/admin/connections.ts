@@ -40,7 +40,12 @@ export class ConnectionPlaces {
     const address = socket.remoteAddress ?? '';
     const { most, mostOfOne, tight, onRefused } = this.#options;
     const mine = this.#byAddress.get(address) ?? 0;
-    const victim = mine >= mostOfOne ? this.#oldestIdle(address) : this.#places.size >= most || (this.#places.size > 0 && tight()) ? this.#choose(mine) : undefined;
+    const victim =
+      mine >= mostOfOne
+        ? this.#oldestIdle(address)
+        : this.#places.size >= most || (this.#places.size > 0 && tight())
+          ? this.#choose(mine)
+          : undefined;
     if (victim === null) {
       onRefused('connections', address);
       return false;

@@ -26,7 +26,11 @@ const CSP = [
 ].join('; ');
 
 /** Headers of every page. Without a referrer, browsers would send a null origin with its own forms. */
-export const PAGE_HEADERS = { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP, 'referrer-policy': 'same-origin' } as const;
+export const PAGE_HEADERS = {
+  'content-type': 'text/html; charset=utf-8',
+  'content-security-policy': CSP,
+  'referrer-policy': 'same-origin',
+} as const;
 
 const loadRenderer = loadOnce(() => import(new URL('page/server.js', import.meta.url).href) as Promise<PageRenderer>);
 
@@ -43,7 +47,10 @@ export function loadOnce<T>(load: () => Promise<T>): () => Promise<T> {
 /** The page before any script has run: complete, with tables and pictures. */
 export async function composePage(content: PageContent): Promise<string> {
   const { renderBody } = await loadRenderer();
-  const [title, icon] = content.kind === 'status' ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state] : [content.about === 'why' ? 'Why? eco-egress' : 'What is wrong? eco-egress', 'ok'];
+  const [title, icon] =
+    content.kind === 'status'
+      ? [`${content.view.band.state}: ${content.view.instance}, eco-egress`, content.view.band.state]
+      : [content.about === 'why' ? 'Why? eco-egress' : 'What is wrong? eco-egress', 'ok'];
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">' +
     `<meta name="color-scheme" content="light dark"><title>${escapeMarkup(title)}</title>` +

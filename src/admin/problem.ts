@@ -17,7 +17,8 @@ export const ADMIN_PATHS = {
   '/tunnels': 'who holds tunnels now: by client, and the oldest ones, as JSON',
   '/drain': 'how a shutdown goes on, or what one would find now, as JSON',
   '/denials': 'what was denied recently: the most frequent and the latest, as JSON',
-  '/explain': 'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial or failure',
+  '/explain':
+    'why a request would pass or not: /explain?client=…&method=…&target=…, or /explain/ and the request id of a denial or failure',
 } as const;
 
 const TITLES = {
@@ -49,7 +50,10 @@ export function problemBody(status: ProblemStatus, detail: string, title: string
 /** @param retryAfter seconds, where the status is 503 */
 export function sendProblem(reply: FastifyReply, status: ProblemStatus, detail: string, title?: string, retryAfter = 1): FastifyReply {
   if (status === 503) reply.header('retry-after', String(retryAfter));
-  return reply.code(status).type(PROBLEM_TYPE).send(problemBody(status, detail, title));
+  return reply
+    .code(status)
+    .type(PROBLEM_TYPE)
+    .send(problemBody(status, detail, title));
 }
 
 /** A whole response for a socket whose request does not reach the router; it announces the close. */

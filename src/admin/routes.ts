@@ -1,7 +1,7 @@
 /**
  * Pages of the admin listener that answer questions: why a request would be
  * denied, recent denials, the configuration in force, what is wrong, and the
- * traffic. Longer than 300 lines: they share how a question is read and an
+ * traffic. Longer than 400 lines: they share how a question is read and an
  * answer is given.
  */
 import { Readable } from 'node:stream';
@@ -71,27 +71,46 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     });
     if (result !== 'busy') return result;
     onBusy(request.ip);
-    sendProblem(reply, 503, `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are answered at a time. Ask again.`);
+    sendProblem(
+      reply,
+      503,
+      `At most ${QUEUE.mostOfOne} questions of one address, and ${QUEUE.most} in all, are answered at a time. Ask again.`,
+    );
     return null;
   };
   app.get('/explain', async (request, reply) => {
     const question = readQuestion(queryOf(request));
     const answer = typeof question === 'string' ? question : await inTurn(request, reply, () => explainer.explain(question));
     if (answer === null) return reply;
-    if (typeof answer === 'string') return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, answer, HOW_TO_ASK), words: answer });
+    if (typeof answer === 'string')
+      return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, answer, HOW_TO_ASK), words: answer });
     return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(answer)}\n`, words: formatAnswer(answer) });
   });
   app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
     const { requestId } = request.params;
     const parameters = queryOf(request);
     const wrong = complainOf(parameters, RECALL_PARAMETERS);
-    if (wrong !== null) return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, wrong, HOW_TO_ASK), words: wrong });
+    if (wrong !== null)
+      return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, wrong, HOW_TO_ASK), words: wrong });
     const resolve = parameters.get('resolve') !== 'no';
-    const found = REQUEST_ID.test(requestId) ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) })) : { denial: null };
+    const found = REQUEST_ID.test(requestId)
+      ? await inTurn(request, reply, async () => ({ denial: await explainer.recall(requestId, resolve) }))
+      : { denial: null };
     if (found === null) return reply;
-    if (found.denial !== null) return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(found.denial)}\n`, words: formatRecalled(found.denial) });
+    if (found.denial !== null)
+      return replyAnswer(request, reply, {
+        status: 200,
+        type: JSON_TYPE,
+        json: `${JSON.stringify(found.denial)}\n`,
+        words: formatRecalled(found.denial),
+      });
     const detail = `The last ${explainer.remembers} denials and ${explainer.remembersFailures} failures are kept, until the process ends, and this is none of them. What is older or went well is in the access log, under its requestId.`;
-    return replyAnswer(request, reply, { status: 404, type: PROBLEM_TYPE, json: problemBody(404, detail, 'No recent denial or failure has this request id'), words: detail });
+    return replyAnswer(request, reply, {
+      status: 404,
+      type: PROBLEM_TYPE,
+      json: problemBody(404, detail, 'No recent denial or failure has this request id'),
+      words: detail,
+    });
   });
   app.get('/denials', (_request, reply) =>
     reply.type(JSON_TYPE).send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
@@ -105,7 +124,8 @@ function readQuestion(parameters: URLSearchParams): ExplainRequest | string {
   const given = (name: string): string | null => parameters.get(name) || null;
   const client = given('client');
   const target = given('target');
-  if (client === null || target === null) return `${client === null ? 'client' : 'target'} is missing. ${USAGE}. ${listParameters(PARAMETERS)}`;
+  if (client === null || target === null)
+    return `${client === null ? 'client' : 'target'} is missing. ${USAGE}. ${listParameters(PARAMETERS)}`;
   return {
     client,
     target,
@@ -170,13 +190,22 @@ export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: Confi
   });
   let busy = false;
   app.post('/reload', async (request, reply) => {
-    if (!isFromThisHost(request)) return sendProblem(reply, 403, 'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.', 'A reload may be asked for from this host only');
+    if (!isFromThisHost(request))
+      return sendProblem(
+        reply,
+        403,
+        'Run eco-egress reload where the proxy runs: in its container (kubectl exec), or through kubectl port-forward.',
+        'A reload may be asked for from this host only',
+      );
     if (reload === null) return sendProblem(reply, 404, 'This proxy was started without a configuration file.', 'There is no file to load');
     if (busy) return sendProblem(reply, 503, 'Wait for its outcome, which the log has too.', 'A reload is under way');
     busy = true;
     try {
       const outcome = await reload();
-      return await reply.code(outcome.result === 'applied' ? 200 : 422).type(JSON_TYPE).send(`${escapeUnsafe(JSON.stringify(reportOutcome(outcome)))}\n`);
+      return await reply
+        .code(outcome.result === 'applied' ? 200 : 422)
+        .type(JSON_TYPE)
+        .send(`${escapeUnsafe(JSON.stringify(reportOutcome(outcome)))}\n`);
     } finally {
       busy = false;
     }
@@ -184,7 +213,10 @@ export function addConfigRoutes(app: FastifyInstance, { inForce, reload }: Confi
 }
 
 function isFromThisHost({ socket: { remoteAddress, localAddress } }: FastifyRequest): boolean {
-  return remoteAddress !== undefined && (LOOPBACK.has(remoteAddress) || (remoteAddress === localAddress && !/^(?:::ffff:)?127\./.test(remoteAddress)));
+  return (
+    remoteAddress !== undefined &&
+    (LOOPBACK.has(remoteAddress) || (remoteAddress === localAddress && !/^(?:::ffff:)?127\./.test(remoteAddress)))
+  );
 }
 
 /** A file may have tens of thousands of values, so they are written a few at a time. */
@@ -204,7 +236,8 @@ export const INCIDENT_PATH = '/incident';
 /** The part that answers it. */
 export type IncidentAnswers = Pick<Incidents, 'ask' | 'destinations'>;
 
-const ONE_AT_A_TIME = 'One such question is answered at a time, with some seconds between two, because each connects to partners. Ask again.';
+const ONE_AT_A_TIME =
+  'One such question is answered at a time, with some seconds between two, because each connects to partners. Ask again.';
 
 /** @param onBusy called with the address of a refused question */
 export function addIncidentRoutes(app: FastifyInstance, incidents: IncidentAnswers, onBusy: (address: string) => void): void {
@@ -217,20 +250,39 @@ export function addIncidentRoutes(app: FastifyInstance, incidents: IncidentAnswe
       const wrong = complainOf(queryOf(request), INCIDENT_PARAMETERS);
       if (wrong !== null) return refuse(request, reply, 400, wrong, HOW_TO_ASK);
       const asked = readAsked(request);
-      if (asked !== null && !incidents.destinations.includes(asked)) return refuse(request, reply, 400, `There is no destination of this name. There are: ${incidents.destinations.join(', ')}.`, HOW_TO_ASK);
+      if (asked !== null && !incidents.destinations.includes(asked))
+        return refuse(
+          request,
+          reply,
+          400,
+          `There is no destination of this name. There are: ${incidents.destinations.join(', ')}.`,
+          HOW_TO_ASK,
+        );
       const verdict = await incidents.ask(asked);
       if (verdict === 'busy') {
         onBusy(request.ip);
         return refuse(request, reply.header('retry-after', '5'), 503, ONE_AT_A_TIME);
       }
-      return replyAnswer(request, reply, { status: 200, type: JSON_TYPE, json: `${JSON.stringify(verdict)}\n`, words: formatIncident(verdict), about: 'incident' });
+      return replyAnswer(request, reply, {
+        status: 200,
+        type: JSON_TYPE,
+        json: `${JSON.stringify(verdict)}\n`,
+        words: formatIncident(verdict),
+        about: 'incident',
+      });
     });
     done();
   });
 }
 
 function refuse(request: FastifyRequest, reply: FastifyReply, status: 400 | 503, detail: string, title?: string): Promise<FastifyReply> {
-  return replyAnswer(request, reply, { status, type: PROBLEM_TYPE, json: problemBody(status, detail, title), words: detail, about: 'incident' });
+  return replyAnswer(request, reply, {
+    status,
+    type: PROBLEM_TYPE,
+    json: problemBody(status, detail, title),
+    words: detail,
+    about: 'incident',
+  });
 }
 
 /** Of the query, else of the form; null: all destinations. */
@@ -257,7 +309,11 @@ const MOST_TUNNELS = 200;
 
 /** Adds `/destinations`, `/tunnels` and `/drain`, which answer with JSON in a separate turn of the event loop. */
 export function addTrafficRoutes(app: FastifyInstance, { destinations, tunnels, drain }: Traffic, turns: Turns): void {
-  const answers: Record<string, () => unknown> = { '/destinations': () => ({ destinations: destinations() }), '/tunnels': () => tunnels(MOST_TUNNELS), '/drain': drain };
+  const answers: Record<string, () => unknown> = {
+    '/destinations': () => ({ destinations: destinations() }),
+    '/tunnels': () => tunnels(MOST_TUNNELS),
+    '/drain': drain,
+  };
   for (const [path, answer] of Object.entries(answers)) {
     app.get(path, async (_request, reply) => {
       await turns.next();
@@ -281,7 +337,11 @@ interface Answer {
 }
 
 /** Media types that an answer has besides JSON. */
-const NAMED_TYPES: ReadonlyMap<string, 'page' | 'words' | 'json'> = new Map([['text/html', 'page'], ['text/plain', 'words'], ['application/json', 'json']]);
+const NAMED_TYPES: ReadonlyMap<string, 'page' | 'words' | 'json'> = new Map([
+  ['text/html', 'page'],
+  ['text/plain', 'words'],
+  ['application/json', 'json'],
+]);
 
 /** The one named with the highest weight, and of those the first (RFC 9110 §12.5.1). Programs send no `accept`, or accept anything: they get JSON. */
 function chooseAnswerForm(accept: string): 'page' | 'words' | 'json' {
@@ -298,11 +358,21 @@ function chooseAnswerForm(accept: string): 'page' | 'words' | 'json' {
   return chosen;
 }
 
-async function replyAnswer(request: FastifyRequest, reply: FastifyReply, { status, type, json, words, about = 'why' }: Answer): Promise<FastifyReply> {
+async function replyAnswer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { status, type, json, words, about = 'why' }: Answer,
+): Promise<FastifyReply> {
   reply.code(status);
   const form = chooseAnswerForm(request.headers.accept ?? '');
   if (form === 'page') {
-    const page = await composePage({ kind: 'answer', about, words, json: escapeUnsafe(json), question: Object.fromEntries(queryOf(request)) });
+    const page = await composePage({
+      kind: 'answer',
+      about,
+      words,
+      json: escapeUnsafe(json),
+      question: Object.fromEntries(queryOf(request)),
+    });
     return reply.headers(PAGE_HEADERS).send(page);
   }
   if (form === 'words') return reply.type('text/plain; charset=utf-8').send(words);
@@ -310,7 +380,21 @@ async function replyAnswer(request: FastifyRequest, reply: FastifyReply, { statu
 }
 
 /** A denial or failure in words, and the result of the current policy for the same request; safe to print. */
-function formatRecalled({ time, verdict, code, status, client, clientAddress, method, host, port, path, detail, remedy, now }: RecalledDenial): string {
+function formatRecalled({
+  time,
+  verdict,
+  code,
+  status,
+  client,
+  clientAddress,
+  method,
+  host,
+  port,
+  path,
+  detail,
+  remedy,
+  now,
+}: RecalledDenial): string {
   const what = verdict === 'allow' ? 'let through, and failed' : verdict === 'report' ? 'let through by report mode alone' : 'denied';
   const lines = [
     `${time}  ${what}: ${code}${status === 0 ? '' : ` (${status})`}`,

@@ -22,7 +22,12 @@ interface StatusRoutesOptions {
 export function addStatusRoutes(app: FastifyInstance, { sources, stepSeconds, turns, onBusy }: StatusRoutesOptions): void {
   const view = (): ReturnType<typeof buildStatus> => buildStatus(sources, Date.now(), process.uptime());
   const history = (most?: number): string => safeJson(buildHistory(sources, view(), stepSeconds, most));
-  const watchers = new Watchers({ view: () => safeJson(view()), history, latestStep: () => history(1), step: () => sources.traffic.history.steps });
+  const watchers = new Watchers({
+    view: () => safeJson(view()),
+    history,
+    latestStep: () => history(1),
+    step: () => sources.traffic.history.steps,
+  });
   app.addHook('preClose', (done) => {
     watchers.close();
     done();
@@ -45,7 +50,13 @@ export function addStatusRoutes(app: FastifyInstance, { sources, stepSeconds, tu
       return;
     }
     onBusy(request.ip);
-    sendProblem(reply, 503, 'Too many watch this page already, from this address or in all. Close a tab, or ask for /status.json.', undefined, 5);
+    sendProblem(
+      reply,
+      503,
+      'Too many watch this page already, from this address or in all. Close a tab, or ask for /status.json.',
+      undefined,
+      5,
+    );
   });
   app.get<{ Params: { name: string } }>('/page/:name', async (request, reply) => {
     const asset = (await loadAssets()).get(request.params.name);
@@ -62,7 +73,11 @@ const safeJson = (value: unknown): string => escapeUnsafe(JSON.stringify(value))
 const FOLDER = new URL('page/', import.meta.url);
 /** It runs only in the proxy. */
 const UNSERVED = 'server.js';
-const MEDIA_TYPES: Readonly<Record<string, string>> = { js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', svg: 'image/svg+xml' };
+const MEDIA_TYPES: Readonly<Record<string, string>> = {
+  js: 'text/javascript; charset=utf-8',
+  css: 'text/css; charset=utf-8',
+  svg: 'image/svg+xml',
+};
 
 /** A part of the page. */
 interface Asset {
@@ -73,6 +88,16 @@ interface Asset {
 /** By name below /page/. */
 const loadAssets = loadOnce(async (): Promise<ReadonlyMap<string, Asset>> => {
   const files = new Map((await readdir(FOLDER)).filter((name) => name !== UNSERVED).map((name) => [name, new URL(name, FOLDER).href]));
-  files.set('preact.js', import.meta.resolve('preact')).set('uplot.js', import.meta.resolve('uplot/dist/uPlot.esm.js')).set('uplot.css', import.meta.resolve('uplot/dist/uPlot.min.css'));
-  return new Map(await Promise.all(Array.from(files, async ([name, file]): Promise<[string, Asset]> => [name, { type: MEDIA_TYPES[name.split('.').at(-1) ?? ''] ?? 'application/octet-stream', text: await readFile(new URL(file), 'utf8') }])));
+  files
+    .set('preact.js', import.meta.resolve('preact'))
+    .set('uplot.js', import.meta.resolve('uplot/dist/uPlot.esm.js'))
+    .set('uplot.css', import.meta.resolve('uplot/dist/uPlot.min.css'));
+  return new Map(
+    await Promise.all(
+      Array.from(files, async ([name, file]): Promise<[string, Asset]> => [
+        name,
+        { type: MEDIA_TYPES[name.split('.').at(-1) ?? ''] ?? 'application/octet-stream', text: await readFile(new URL(file), 'utf8') },
+      ]),
+    ),
+  );
 });

@@ -20,7 +20,9 @@ export interface AdminInfo {
   readonly config: {
     readonly mode: Config['mode'];
     readonly listeners: Config['listeners'];
-    readonly destinations: readonly (Pick<DestinationConfig, 'name' | 'hosts' | 'ports' | 'report'> & { readonly via: readonly { readonly name: string }[] })[];
+    readonly destinations: readonly (Pick<DestinationConfig, 'name' | 'hosts' | 'ports' | 'report'> & {
+      readonly via: readonly { readonly name: string }[];
+    })[];
     readonly rules: readonly Pick<Config['rules'][number], 'report' | 'from' | 'until'>[];
   };
   /** Rules that have an end, the next first. */

@@ -172,10 +172,23 @@ export interface StatusDrain {
   readonly deadline: string | null;
   readonly secondsLeft: number | null;
   /** Ages in seconds. */
-  readonly tunnels: { readonly open: number; readonly idle: number; readonly busy: number; readonly endsPerSecond: number; readonly medianAge: number | null; readonly oldestAge: number | null };
+  readonly tunnels: {
+    readonly open: number;
+    readonly idle: number;
+    readonly busy: number;
+    readonly endsPerSecond: number;
+    readonly medianAge: number | null;
+    readonly oldestAge: number | null;
+  };
   readonly exchanges: number;
   /** So far. */
-  readonly ended: { readonly byThemselves: number; readonly quiet: number; readonly busy: number; readonly cut: number; readonly exchangesCut: number };
+  readonly ended: {
+    readonly byThemselves: number;
+    readonly quiet: number;
+    readonly busy: number;
+    readonly cut: number;
+    readonly exchangesCut: number;
+  };
 }
 
 /** Everything at one moment. */
@@ -202,13 +215,24 @@ export interface StatusView {
   /** Those that fail first, then the busiest. */
   readonly destinations: readonly StatusDestination[];
   readonly destinationsLeftOut: number;
-  readonly tunnels: { readonly open: number; readonly byClient: readonly { readonly client: string; readonly tunnels: number }[]; readonly oldest: readonly StatusTunnel[] };
+  readonly tunnels: {
+    readonly open: number;
+    readonly byClient: readonly { readonly client: string; readonly tunnels: number }[];
+    readonly oldest: readonly StatusTunnel[];
+  };
   /** Short tunnels by client. */
   readonly shortTunnels: readonly { readonly client: string; readonly tunnels: number }[];
   /** The latest first. */
   readonly latestFailures: readonly StatusRequest[];
   readonly latestDenials: readonly StatusRequest[];
-  readonly frequentDenials: readonly { readonly client: string; readonly host: string; readonly count: number; readonly overcount: number; readonly code: string; readonly requestId: string }[];
+  readonly frequentDenials: readonly {
+    readonly client: string;
+    readonly host: string;
+    readonly count: number;
+    readonly overcount: number;
+    readonly code: string;
+    readonly requestId: string;
+  }[];
   readonly denialsTotal: number;
   readonly configuration: StatusConfiguration;
   /** Certificates of configured files, by key. */
@@ -244,7 +268,13 @@ export interface StatusHistory {
 export type PageContent =
   | { readonly kind: 'status'; readonly view: StatusView }
   /** The answer to a question about a decision or an incident, as text and JSON, with the question. */
-  | { readonly kind: 'answer'; readonly about: 'why' | 'incident'; readonly words: string; readonly json: string; readonly question: Readonly<Record<string, string>> };
+  | {
+      readonly kind: 'answer';
+      readonly about: 'why' | 'incident';
+      readonly words: string;
+      readonly json: string;
+      readonly question: Readonly<Record<string, string>>;
+    };
 
 /** What page/server.js exports. */
 export interface PageRenderer {

@@ -48,7 +48,12 @@ const LONGEST_STALL = 15_000;
 const RETRY = 2_000;
 
 /** Of the response to a watcher. */
-export const STREAM_HEADERS = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-accel-buffering': 'no' };
+export const STREAM_HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'x-accel-buffering': 'no',
+};
 
 /** Holds the responses of all watchers until they leave, or `close`. Without watchers, no event is built. */
 export class Watchers {
@@ -58,7 +63,14 @@ export class Watchers {
   #closed = false;
 
   constructor(options: WatcherOptions) {
-    this.#options = { most: MOST_WATCHERS, mostOfOne: MOST_WATCHERS_OF_ONE, every: BEAT, longest: LONGEST_BEAT, now: () => performance.now(), ...options };
+    this.#options = {
+      most: MOST_WATCHERS,
+      mostOfOne: MOST_WATCHERS_OF_ONE,
+      every: BEAT,
+      longest: LONGEST_BEAT,
+      now: () => performance.now(),
+      ...options,
+    };
   }
 
   /** Watching now. */

@@ -39,7 +39,13 @@ export interface AdminSilence {
 }
 
 /** @param timeout ms. @returns an exit code where there is no answer; why is on stderr */
-export async function askAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | number> {
+export async function askAdmin(
+  method: 'GET' | 'POST',
+  path: string,
+  options: AskedAdmin,
+  timeout: number,
+  io: CommandIo,
+): Promise<AdminAnswer | number> {
   const answer = await tryAdmin(method, path, options, timeout, io);
   return 'problem' in answer ? tellSilence(answer, io) : answer;
 }
@@ -51,7 +57,13 @@ export function tellSilence({ exitCode, problem }: AdminSilence, io: CommandIo):
 }
 
 /** As `askAdmin`; the caller reports errors. */
-export async function tryAdmin(method: 'GET' | 'POST', path: string, options: AskedAdmin, timeout: number, io: CommandIo): Promise<AdminAnswer | AdminSilence> {
+export async function tryAdmin(
+  method: 'GET' | 'POST',
+  path: string,
+  options: AskedAdmin,
+  timeout: number,
+  io: CommandIo,
+): Promise<AdminAnswer | AdminSilence> {
   const admin = chooseAdmin(options, io);
   if (typeof admin === 'string') return { exitCode: EXIT.usage, problem: admin, place: null, reason: '' };
   const place = formatAuthority(admin.host, admin.port);
@@ -59,7 +71,12 @@ export async function tryAdmin(method: 'GET' | 'POST', path: string, options: As
     return { place, ...(await askOnPort(method, path, admin, timeout)) };
   } catch (error) {
     const reason = describeConnectError(error, timeout);
-    return { exitCode: EXIT.failed, problem: `No proxy answers at ${place}: ${reason}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.`, place, reason };
+    return {
+      exitCode: EXIT.failed,
+      problem: `No proxy answers at ${place}: ${reason}. Run this where the proxy runs, and name its admin port with --admin if the file has another by now.`,
+      place,
+      reason,
+    };
   }
 }
 
@@ -75,19 +92,27 @@ function chooseAdmin({ admin, config }: AskedAdmin, io: CommandIo): ListenAddres
     // Also of a file with faults; the default if it has no readable value.
     const { listeners } = draftOf(document === null ? {} : readTree(document, lines, io.env, () => {}).value);
     const found = (listeners.admin ?? draftOf({}).listeners.admin)?.address;
-    if (found === undefined || found.port === 0) return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
+    if (found === undefined || found.port === 0)
+      return `${file} does not say which admin port the proxy has. Name it with --admin address:port.`;
     return { ...found, host: reachable(found.host) };
   } catch (error) {
     return `${file} cannot be read: ${describeFileError(error)}. Name another with --config, or the admin port with --admin.`;
   }
 }
 
-async function askOnPort(method: string, path: string, { host, port }: ListenAddress, timeout: number): Promise<Omit<AdminAnswer, 'place'>> {
+async function askOnPort(
+  method: string,
+  path: string,
+  { host, port }: ListenAddress,
+  timeout: number,
+): Promise<Omit<AdminAnswer, 'place'>> {
   const asked = request({ host, port, method, path, agent: false, signal: AbortSignal.timeout(timeout) });
   return new Promise((resolve, reject) => {
     asked.on('error', reject);
     asked.on('response', (response) => {
-      readAdminAnswer(response).then((body) => { resolve({ status: response.statusCode ?? 0, body }); }, reject);
+      readAdminAnswer(response).then((body) => {
+        resolve({ status: response.statusCode ?? 0, body });
+      }, reject);
     });
     asked.end();
   });

@@ -29,7 +29,10 @@ export function runCheck(options: CheckOptions, io: CommandIo): Promise<number> 
   const read = withSettings(io.env, options.settings);
   if ('problem' in read) return Promise.resolve(misuse(io, read.problem));
   const told: CommandIo = { ...io, env: read.env };
-  if (options.expired === true) return Promise.resolve(options.effective === true ? misuse(io, '--expired and --effective exclude each other: choose one.') : checkRuleEnds(options, told));
+  if (options.expired === true)
+    return Promise.resolve(
+      options.effective === true ? misuse(io, '--expired and --effective exclude each other: choose one.') : checkRuleEnds(options, told),
+    );
   return Promise.resolve(options.json === true ? checkJson(options, told) : checkText(options, told));
 }
 
@@ -57,7 +60,15 @@ function checkJson(options: CheckOptions, io: CommandIo): number {
 function reportOf(file: string, result: LoadResult, effective: boolean): unknown {
   if (!result.ok) return { ok: false, file, faults: result.faults.map(plain) };
   const { config, hash, warnings } = result;
-  return { ok: true, file, hash, permits: listPermits(config), listeners: config.listeners, warnings: warnings.map((warning) => ({ ...plain(warning), kind: warning.kind })), ...(effective ? { settings: result.settings() } : {}) };
+  return {
+    ok: true,
+    file,
+    hash,
+    permits: listPermits(config),
+    listeners: config.listeners,
+    warnings: warnings.map((warning) => ({ ...plain(warning), kind: warning.kind })),
+    ...(effective ? { settings: result.settings() } : {}),
+  };
 }
 
 function plain({ file, line, column, path, problem, instead }: ConfigFinding): Omit<ConfigFinding, 'excerpt'> {
@@ -68,7 +79,12 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
   const permits = listPermits(config);
   const reports = config.mode === 'report';
   const some = [...permits, ...config.destinations].some(({ report }) => report);
-  if (permits.length === 0) return reports ? 'It permits nothing, but report mode denies nothing.\n' : some ? 'It permits nothing, and denies everything but what passes in report mode.\n' : 'It permits nothing: every request is denied.\n';
+  if (permits.length === 0)
+    return reports
+      ? 'It permits nothing, but report mode denies nothing.\n'
+      : some
+        ? 'It permits nothing, and denies everything but what passes in report mode.\n'
+        : 'It permits nothing: every request is denied.\n';
   const what = reports
     ? 'Report mode denies nothing; enforced, it would permit this alone'
     : `It permits this, and denies everything else${some ? ' but what passes in report mode' : ''}`;
@@ -76,9 +92,14 @@ function permitText(config: Config, stream: NodeJS.WritableStream): string {
 }
 
 function listenerText({ listeners, tlsServer }: Config): string {
-  const line = (kind: string, { host, port }: ListenAddress, what: readonly string[]): string => `  ${kind.padEnd(6)} ${formatAuthority(host, port).padEnd(22)} ${what.join(', ')}`;
+  const line = (kind: string, { host, port }: ListenAddress, what: readonly string[]): string =>
+    `  ${kind.padEnd(6)} ${formatAuthority(host, port).padEnd(22)} ${what.join(', ')}`;
   const lines = listeners.http.map((listener) => line('http', listener, listener.forms));
-  lines.push(...listeners.tls.map((listener) => line('tls', listener, tlsServer === null ? listener.forms.filter((form) => form === 'sni') : listener.forms)));
+  lines.push(
+    ...listeners.tls.map((listener) =>
+      line('tls', listener, tlsServer === null ? listener.forms.filter((form) => form === 'sni') : listener.forms),
+    ),
+  );
   lines.push(line('admin', listeners.admin, ['/metrics', '/healthz', '/readyz']));
   return `Listeners:\n${lines.join('\n')}\n`;
 }
@@ -126,9 +147,17 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     ports,
     // Those that can reach it: gateway only where the destination has one, tunnels only where the rule lists no methods
     // or paths, raw TLS only for clients that need no credentials, which it cannot show.
-    forms: destination.forms.filter((form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNEL_FORMS.has(form)) && !(needsCredentials && form === 'sni')),
-    gateway: gateway === null ? null : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
-    methods: rule.methods === null || destination.methods === null ? (rule.methods ?? destination.methods) : common(rule.methods, destination.methods),
+    forms: destination.forms.filter(
+      (form) => (form !== 'gateway' || gateway !== null) && !(hidden && TUNNEL_FORMS.has(form)) && !(needsCredentials && form === 'sni'),
+    ),
+    gateway:
+      gateway === null
+        ? null
+        : `${gateway.prefix} -> ${gateway.scheme}://${formatAuthority(gateway.host, gateway.port)}${gateway.basePath}`,
+    methods:
+      rule.methods === null || destination.methods === null
+        ? (rule.methods ?? destination.methods)
+        : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
     // A path has to be in both lists.
     pathsWithin: rule.paths === null ? null : destination.paths,
@@ -187,7 +216,10 @@ function formatPermit(permit: PermitRow, stream: NodeJS.WritableStream): string 
   ];
   const head = styleText('bold', `${client} may reach ${destination}`, { stream });
   const reason = permit.reason === null ? '' : formatList('reason', permit.reason.split(' '), ' ');
-  return `${head} (${rule})\n${lines.filter(([, entries]) => entries.length > 0).map(([label, entries]) => formatList(label, entries)).join('')}${reason}`;
+  return `${head} (${rule})\n${lines
+    .filter(([, entries]) => entries.length > 0)
+    .map(([label, entries]) => formatList(label, entries))
+    .join('')}${reason}`;
 }
 
 function formatList(label: string, entries: readonly string[], separator = ', '): string {
@@ -225,8 +257,21 @@ function checkRuleEnds(options: CheckOptions, io: CommandIo): number {
     const file = chooseConfigFile(options.config, io.env);
     const result = loadConfig({ file, env: io.env });
     const ends = result.ok ? listRuleEnds(result.config.rules, Date.now()) : [];
-    const of = (wanted: RuleEnd['state']): unknown[] => ends.filter(({ state }) => state === wanted).map(({ rule, clients, destinations, owner, reason, ticket, until }) => ({ rule, clients, destinations, owner, reason, ticket, until: isoMoment(until) }));
-    const report = result.ok ? { ok: !hasEnded(ends), file, hash: result.hash, ended: of('ended'), soon: of('soon') } : reportOf(file, result, false);
+    const of = (wanted: RuleEnd['state']): unknown[] =>
+      ends
+        .filter(({ state }) => state === wanted)
+        .map(({ rule, clients, destinations, owner, reason, ticket, until }) => ({
+          rule,
+          clients,
+          destinations,
+          owner,
+          reason,
+          ticket,
+          until: isoMoment(until),
+        }));
+    const report = result.ok
+      ? { ok: !hasEnded(ends), file, hash: result.hash, ended: of('ended'), soon: of('soon') }
+      : reportOf(file, result, false);
     io.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     return !result.ok ? EXIT.usage : hasEnded(ends) ? EXIT.failed : EXIT.ok;
   }
@@ -246,10 +291,25 @@ function hasEnded(ends: readonly RuleEnd[]): boolean {
   return ends.some(({ state }) => state === 'ended');
 }
 
-function formatRuleEnd({ rule, clients, destinations, owner, reason, ticket, until, state }: RuleEnd, stream: NodeJS.WritableStream): string {
+function formatRuleEnd(
+  { rule, clients, destinations, owner, reason, ticket, until, state }: RuleEnd,
+  stream: NodeJS.WritableStream,
+): string {
   const at = `${isoMoment(until)?.slice(0, 19) ?? ''}Z`;
-  const head = styleText(state === 'ended' ? 'red' : 'yellow', state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`, { stream });
-  const lines: [label: string, text: string | null][] = [['owner', owner], ['ticket', ticket]];
-  const lists = [formatList('clients', clients), formatList('to', destinations), ...lines.map(([label, text]) => (text === null ? '' : formatList(label, [text]))), reason === null ? '' : formatList('reason', reason.split(' '), ' ')];
+  const head = styleText(
+    state === 'ended' ? 'red' : 'yellow',
+    state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`,
+    { stream },
+  );
+  const lines: [label: string, text: string | null][] = [
+    ['owner', owner],
+    ['ticket', ticket],
+  ];
+  const lists = [
+    formatList('clients', clients),
+    formatList('to', destinations),
+    ...lines.map(([label, text]) => (text === null ? '' : formatList(label, [text]))),
+    reason === null ? '' : formatList('reason', reason.split(' '), ' '),
+  ];
   return `${head}\n${lists.join('')}`;
 }

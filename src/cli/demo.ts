@@ -71,7 +71,9 @@ async function serveStandIn(options: DemoOptions, io: CommandIo, stopped: Promis
     io.stderr.write(`eco-egress demo could not start: ${problem}\n`);
     return EXIT.failed;
   };
-  const caFile = await writeCa(certificates, authority.certPem).catch((error: unknown) => fail(`${certificates} cannot be written: ${describeFileError(error)}. Name another directory with --certificates.`));
+  const caFile = await writeCa(certificates, authority.certPem).catch((error: unknown) =>
+    fail(`${certificates} cannot be written: ${describeFileError(error)}. Name another directory with --certificates.`),
+  );
   if (caFile === EXIT.failed) return caFile;
   const addresses = await partner.start().catch((error: unknown) => fail(explainStart(error)));
   if (addresses === EXIT.failed) return addresses;

@@ -30,13 +30,18 @@ export function runDiff(options: DiffOptions, io: CommandIo, before: string, aft
 }
 
 function compareFiles({ json = false, failOn, at }: DiffOptions, io: CommandIo, before: string, after: string): number {
-  if (failOn !== undefined && failOn !== 'widening') return misuse(io, `--fail-on ${failOn} is not known: write widening, or leave it out.`);
+  if (failOn !== undefined && failOn !== 'widening')
+    return misuse(io, `--fail-on ${failOn} is not known: write widening, or leave it out.`);
   const start = at === undefined ? { value: Date.now() } : readMoment(at);
   if ('problem' in start) return misuse(io, `--at: ${start.problem} ${start.instead}`);
   const files = [before, after].map((file) => loadConfig({ file, env: io.env, policyOnly: true }));
   const faults = files.flatMap((file): readonly ConfigFinding[] => (file.ok ? [] : file.faults));
   const [one, other] = files;
-  if (one?.ok !== true || other?.ok !== true) return misuse(io, `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`.trimEnd());
+  if (one?.ok !== true || other?.ok !== true)
+    return misuse(
+      io,
+      `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`.trimEnd(),
+    );
   let diff: PolicyDiff;
   try {
     diff = comparePolicyConfigs(one.config, other.config, start.value, new BoundedMeter(MOST_STEPS_OF_DIFF));
@@ -46,7 +51,8 @@ function compareFiles({ json = false, failOn, at }: DiffOptions, io: CommandIo, 
   }
   const others = compareOthers(one, other);
   io.stdout.write(json ? toJson(one, other, diff, others) : toText(one, other, diff, others, io));
-  const differs = failOn === 'widening' ? diff.classes.some(({ change }) => change === 'allowed') : diff.classes.length > 0 || others.changes.length > 0;
+  const differs =
+    failOn === 'widening' ? diff.classes.some(({ change }) => change === 'allowed') : diff.classes.length > 0 || others.changes.length > 0;
   return differs ? EXIT.failed : EXIT.ok;
 }
 
@@ -54,7 +60,10 @@ function toText(before: Loaded, after: Loaded, diff: PolicyDiff, others: OtherCh
   const files = `${escapeText(before.file)} (${before.hash}) and ${escapeText(after.file)} (${after.hash})`;
   const parts: string[] = [];
   if (diff.classes.length > 0) parts.push(formatClasses(diff, /^\/(?:dev|proc)\//.test(after.file) ? 'FILE' : after.file, stdout));
-  else parts.push(`Equivalent: ${files} decide every request alike from ${formatMoment(diff.start)} on.\n${others.policyKeys.length === 0 ? '' : `Written in another way: ${escapeText(bound(others.policyKeys.join(', '), 5 * LONGEST_VALUE))}.\n`}`);
+  else
+    parts.push(
+      `Equivalent: ${files} decide every request alike from ${formatMoment(diff.start)} on.\n${others.policyKeys.length === 0 ? '' : `Written in another way: ${escapeText(bound(others.policyKeys.join(', '), 5 * LONGEST_VALUE))}.\n`}`,
+    );
   const restart = others.changes.filter(({ needsRestart }) => needsRestart);
   const rest = others.changes.filter(({ needsRestart }) => !needsRestart);
   if (rest.length > 0) parts.push(`Changed besides:\n${rest.map(formatOther).join('')}`);
@@ -67,11 +76,21 @@ function formatOther({ path, before, after }: OtherChange): string {
 }
 
 function showOther(value: unknown): string {
-  return value === null ? 'not set' : escapeText(bound(Array.isArray(value) ? value.join(', ') : typeof value === 'string' ? value : JSON.stringify(value), LONGEST_VALUE));
+  return value === null
+    ? 'not set'
+    : escapeText(bound(Array.isArray(value) ? value.join(', ') : typeof value === 'string' ? value : JSON.stringify(value), LONGEST_VALUE));
 }
 
 function toJson(before: Loaded, after: Loaded, diff: PolicyDiff, { changes, policyKeys }: OtherChanges): string {
   const side = ({ file, hash }: Loaded): unknown => ({ file, hash });
-  const report = { equivalent: diff.classes.length === 0, from: new Date(diff.start).toISOString(), before: side(before), after: side(after), classes: reportClasses(diff), others: changes, policyKeys };
+  const report = {
+    equivalent: diff.classes.length === 0,
+    from: new Date(diff.start).toISOString(),
+    before: side(before),
+    after: side(after),
+    classes: reportClasses(diff),
+    others: changes,
+    policyKeys,
+  };
   return `${escapeUnsafe(JSON.stringify(report, null, 2))}\n`;
 }

@@ -73,22 +73,35 @@ async function lookFromProxy(options: DoctorOptions, io: CommandIo): Promise<Doc
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env });
   if (!loaded.ok) return [faulty(file, loaded.faults), EXIT.usage];
-  return withExitCode(await examineProxy({ loaded, file, host: factsOf(io), proxy, asked: target === null ? [] : [target], timeout, only }));
+  return withExitCode(
+    await examineProxy({ loaded, file, host: factsOf(io), proxy, asked: target === null ? [] : [target], timeout, only }),
+  );
 }
 
 async function lookFromClient(options: DoctorOptions, io: CommandIo): Promise<DoctorOutcome> {
   const only = readOnly(options, CLIENT_CHECKS);
   const timeout = readTimeout(options);
-  if (options.target === undefined) throw new Misuse('--client needs --target URL: what the client asks for, such as https://eco-sit.telus.internal.');
+  if (options.target === undefined)
+    throw new Misuse('--client needs --target URL: what the client asks for, such as https://eco-sit.telus.internal.');
   const target = readClientTarget(options.target);
-  return withExitCode(await examineClient({ target, proxy: chooseClientProxy(options, target, io.env), host: factsOf(io), ca: options.ca === undefined ? null : readCa(options.ca), timeout, only }));
+  return withExitCode(
+    await examineClient({
+      target,
+      proxy: chooseClientProxy(options, target, io.env),
+      host: factsOf(io),
+      ca: options.ca === undefined ? null : readCa(options.ca),
+      timeout,
+      only,
+    }),
+  );
 }
 
 /** `--proxy`, else what programs of this environment would use. */
 function chooseClientProxy({ proxy }: DoctorOptions, { scheme }: ClientTarget, env: CommandIo['env']): ProxyAddress | null {
   if (proxy !== undefined) return readProxy('--proxy', proxy);
   const name = scheme === 'https' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
-  const value = [name.toLowerCase(), name, 'all_proxy', 'ALL_PROXY'].map((spelling) => env[spelling] ?? '').find((text) => text !== '') ?? '';
+  const value =
+    [name.toLowerCase(), name, 'all_proxy', 'ALL_PROXY'].map((spelling) => env[spelling] ?? '').find((text) => text !== '') ?? '';
   const read = value === '' ? null : readProxyUrl(value);
   // An error in a variable is a separate finding.
   return typeof read === 'string' ? null : read;
@@ -138,8 +151,17 @@ function readOnly({ only = [] }: DoctorOptions, checks: readonly { readonly name
 }
 
 function faulty(file: string, faults: readonly ConfigFinding[]): DoctorReport {
-  const findings = faults.map(({ line, path, problem, instead }) => fail(line === null ? file : `${file}:${line}`, 'config-faulty', path === '' ? problem : `${path}: ${problem}`, instead === '' ? null : instead));
-  return createReport('proxy', `${file} cannot be used, so nothing else was tried.`, [{ name: 'configuration', title: 'Configuration', findings }]);
+  const findings = faults.map(({ line, path, problem, instead }) =>
+    fail(
+      line === null ? file : `${file}:${line}`,
+      'config-faulty',
+      path === '' ? problem : `${path}: ${problem}`,
+      instead === '' ? null : instead,
+    ),
+  );
+  return createReport('proxy', `${file} cannot be used, so nothing else was tried.`, [
+    { name: 'configuration', title: 'Configuration', findings },
+  ]);
 }
 
 function factsOf({ env }: CommandIo): HostFacts {
@@ -182,10 +204,15 @@ async function askIncident(options: DoctorOptions, io: CommandIo, examine: () =>
 
 function showVerdict({ json }: DoctorOptions, io: CommandIo, verdict: IncidentVerdict, report: DoctorReport | null): void {
   if (json === true) io.stdout.write(`${JSON.stringify(verdict, null, 2)}\n`);
-  else io.stdout.write(`${formatIncident(verdict)}${report === null ? '' : `\nWhat can be seen without the proxy:\n\n${formatReport(report, io.stdout)}`}`);
+  else
+    io.stdout.write(
+      `${formatIncident(verdict)}${report === null ? '' : `\nWhat can be seen without the proxy:\n\n${formatReport(report, io.stdout)}`}`,
+    );
 }
 
 function parseVerdict(body: string): IncidentVerdict | null {
   const parsed = parseAnswer(body);
-  return typeof parsed['sentence'] === 'string' && hasLists(parsed, ['alternatives', 'evidence', 'also', 'ruledOut', 'next']) ? (parsed as unknown as IncidentVerdict) : null;
+  return typeof parsed['sentence'] === 'string' && hasLists(parsed, ['alternatives', 'evidence', 'also', 'ruledOut', 'next'])
+    ? (parsed as unknown as IncidentVerdict)
+    : null;
 }

@@ -15,7 +15,10 @@ const LONGEST = 1_024;
  * shell's history. Resolves to 2 for an unusable password.
  */
 export async function runHashPassword(_options: unknown, io: CommandIo): Promise<number> {
-  const read = 'isTTY' in io.stdin && io.stdin.isTTY === true ? await askPassword(io.stdin, io.stderr) : { password: (await readPiped(io.stdin)).replace(/\r?\n$/, '') };
+  const read =
+    'isTTY' in io.stdin && io.stdin.isTTY === true
+      ? await askPassword(io.stdin, io.stderr)
+      : { password: (await readPiped(io.stdin)).replace(/\r?\n$/, '') };
   const problem = 'problem' in read ? read.problem : problemOf(read.password);
   if ('problem' in read || problem !== null) return misuse(io, `No hash was made: ${problem}.`);
   io.stdout.write(`${await hashPassword(read.password)}\n`);
@@ -45,10 +48,16 @@ function problemOf(password: string): string | null {
 
 async function askPassword(stdin: Readable, prompts: Writable): Promise<{ readonly password: string } | { readonly problem: string }> {
   // A terminal that is read line by line echoes by itself; readline turns that off and echoes into this instead.
-  const silence = new Writable({ write: (_chunk, _encoding, done) => { done(); } });
+  const silence = new Writable({
+    write: (_chunk, _encoding, done) => {
+      done();
+    },
+  });
   const lines = createInterface({ input: stdin, output: silence, terminal: true });
   const left = new AbortController();
-  lines.once('close', () => { left.abort(); });
+  lines.once('close', () => {
+    left.abort();
+  });
   try {
     prompts.write('Password: ');
     const first = await lines.question('', { signal: left.signal });

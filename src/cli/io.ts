@@ -1,5 +1,17 @@
 /** What all commands share of the process they run in: its streams, exit codes and signals, and how they write files. */
-import { chmodSync, chownSync, fstatSync, lstatSync, readlinkSync, realpathSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  fstatSync,
+  lstatSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Readable, Writable } from 'node:stream';
@@ -90,7 +102,7 @@ class FileStream extends Writable {
 
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
     try {
-      for (let written = 0; written < chunk.length; ) written += writeSync(FD, chunk, written);
+      for (let written = 0; written < chunk.length;) written += writeSync(FD, chunk, written);
     } catch (error) {
       done(error as Error);
       return;

@@ -26,10 +26,14 @@ export interface ManifestsOptions {
 export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<number> {
   const complain = (text: string) => Promise.resolve(misuse(io, text));
   const wanted = options.overlay ?? (options.out === undefined ? [] : OVERLAYS);
-  if (wanted.length === 0) return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
+  if (wanted.length === 0)
+    return complain(`Say which with --overlay: ${OVERLAYS.join(', ')}. With --out and no --overlay, all are written.`);
   const stranger = wanted.find((name) => !OVERLAYS.some((overlay) => overlay === name));
   if (stranger !== undefined) return complain(`There is no overlay ${stranger}. Choose one of ${OVERLAYS.join(', ')}.`);
-  for (const [option, name] of [['--namespace', options.namespace], ['--client-namespace', options.clientNamespace]] as const) {
+  for (const [option, name] of [
+    ['--namespace', options.namespace],
+    ['--client-namespace', options.clientNamespace],
+  ] as const) {
     const read = name === undefined ? null : readNamespace(name);
     if (read !== null && !('value' in read)) return complain(`${option}: ${read.problem} ${read.instead}`);
   }
@@ -46,14 +50,21 @@ export function runManifests(options: ManifestsOptions, io: CommandIo): Promise<
       config: opened.config,
       policyText: opened.text,
       names: [...opened.contents.keys()].map((path) => relative(resolve(dirname(opened.file)), path)),
-      placement: { namespace: options.namespace ?? PLACEMENT.namespace, clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace },
+      placement: {
+        namespace: options.namespace ?? PLACEMENT.namespace,
+        clientNamespace: options.clientNamespace ?? PLACEMENT.clientNamespace,
+      },
       direct,
     }),
   );
   const problems = [...new Set(renderings.flatMap((rendering) => rendering.problems))];
   if (problems.length > 0) return complain(problems.join('\n'));
   try {
-    deliver(renderings.flatMap(({ files }) => files), options.out, io);
+    deliver(
+      renderings.flatMap(({ files }) => files),
+      options.out,
+      io,
+    );
   } catch (error) {
     io.stderr.write(`${options.out ?? ''} cannot be written: ${describeFileError(error)}. Name another directory with --out.\n`);
     return Promise.resolve(EXIT.failed);
@@ -77,7 +88,9 @@ function deliver(files: readonly RenderedFile[], out: string | undefined, { stdo
   const unique = new Map(files.map((file) => [file.path, file]));
   for (const note of new Set([...unique.values()].flatMap(({ notes }) => notes))) stderr.write(`Note: ${note}\n`);
   if (out === undefined) {
-    const texts = [...unique.values()].filter(({ manifests }) => manifests.length > 0).map((file) => `# ${file.path}\n${writeFileText(file)}`);
+    const texts = [...unique.values()]
+      .filter(({ manifests }) => manifests.length > 0)
+      .map((file) => `# ${file.path}\n${writeFileText(file)}`);
     stdout.write(texts.join('---\n'));
     return;
   }
@@ -101,10 +114,15 @@ const COMMENT_LINES = /(?! )(?:.{1,110}(?= |$)|[^ ]+)/g;
 
 /** A rendered file as YAML text. */
 function writeFileText({ manifests, notes }: RenderedFile): string {
-  const heading = ['Rendered from the policy by "npx eco-egress manifests". Change the policy, not this file.', ...notes.map((note) => `Note: ${note}`)];
+  const heading = [
+    'Rendered from the policy by "npx eco-egress manifests". Change the policy, not this file.',
+    ...notes.map((note) => `Note: ${note}`),
+  ];
   // Quotes where YAML 1.1, which cluster tools read, would not see a string; no anchors, which some tools do not
   // support; no folded lines.
-  const documents = manifests.map((manifest) => stringify(manifest, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0, blockQuote: 'literal' }));
+  const documents = manifests.map((manifest) =>
+    stringify(manifest, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0, blockQuote: 'literal' }),
+  );
   return `${heading.map(commentOf).join('')}${documents.join('---\n')}`;
 }
 

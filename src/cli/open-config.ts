@@ -16,15 +16,14 @@ export function chooseConfigFile(option: string | undefined, env: CommandIo['env
 }
 
 /** Null when the file is faulty: every fault is then on stderr, and the command ends with EXIT.usage. */
-export function openConfig(
-  option: string | undefined,
-  io: CommandIo,
-  readFile?: ReadFile,
-): Loaded | null {
+export function openConfig(option: string | undefined, io: CommandIo, readFile?: ReadFile): Loaded | null {
   const file = chooseConfigFile(option, io.env);
   const result = loadConfig({ file, env: io.env, ...(readFile === undefined ? {} : { readFile }) });
   if (result.ok) return result;
-  const heading = result.faults.length === 1 ? `One fault in ${file}: fix it and try again.` : `${result.faults.length} faults in ${file}: fix them and try again.`;
+  const heading =
+    result.faults.length === 1
+      ? `One fault in ${file}: fix it and try again.`
+      : `${result.faults.length} faults in ${file}: fix them and try again.`;
   io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
   return null;
 }

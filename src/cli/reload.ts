@@ -52,9 +52,12 @@ function formatOutcome(report: OutcomeReport): string {
     const { file, hash, differences, needRestart, warnings, replayed, tunnelsCut } = report;
     lines.push(`Applied: ${file ?? 'the configuration'} is in force (${hash}).`);
     lines.push(differences.length > 0 ? 'Changed:' : 'No value has changed.');
-    for (const { path, before: old, after } of differences) lines.push(`  ${escapeText(path)}: ${showChangedValue(old)} -> ${showChangedValue(after)}`);
+    for (const { path, before: old, after } of differences)
+      lines.push(`  ${escapeText(path)}: ${showChangedValue(old)} -> ${showChangedValue(after)}`);
     if (needRestart.length > 0) lines.push(`Waits for the next start: ${needRestart.join(', ')}.`);
-    lines.push(`Compared with the latest requests (${replayed}): ${count(report.newlyDenied)} would now be denied, ${count(report.newlyAllowed)} would now pass.`);
+    lines.push(
+      `Compared with the latest requests (${replayed}): ${count(report.newlyDenied)} would now be denied, ${count(report.newlyAllowed)} would now pass.`,
+    );
     if (tunnelsCut > 0) lines.push(`Tunnels closed because they are no longer permitted: ${tunnelsCut}.`);
     for (const warning of warnings) lines.push(`Warning: ${escapeText(warning)}`);
   }
@@ -68,7 +71,9 @@ function count(changes: readonly ReportedChange[]): number {
 }
 
 function describeChange({ client, clientAddress, form, host, port, code, count: times }: ReportedChange): string {
-  return escapeText(`${client} (${clientAddress}) ${form} ${host}:${port}${code === 'ok' ? '' : `, ${code}`}, ${times} ${times === 1 ? 'request' : 'requests'}`);
+  return escapeText(
+    `${client} (${clientAddress}) ${form} ${host}:${port}${code === 'ok' ? '' : `, ${code}`}, ${times} ${times === 1 ? 'request' : 'requests'}`,
+  );
 }
 
 function showChangedValue(value: unknown): string {

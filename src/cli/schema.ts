@@ -9,7 +9,9 @@ const SCHEMA_FILE = /^(.+)\.v(\d+)\.json$/;
 
 /** Resolves to 0, or to 2 where there is no schema of that name; without a name, the names are printed. */
 export function runSchema(_options: unknown, io: CommandIo, name?: string): Promise<number> {
-  const files = readdirSync(SCHEMAS).filter((file) => SCHEMA_FILE.test(file)).toSorted();
+  const files = readdirSync(SCHEMAS)
+    .filter((file) => SCHEMA_FILE.test(file))
+    .toSorted();
   const names = files.map((file) => file.slice(0, -'.json'.length));
   if (name === undefined) {
     const width = Math.max(0, ...names.map(({ length }) => length));
@@ -17,8 +19,16 @@ export function runSchema(_options: unknown, io: CommandIo, name?: string): Prom
     return Promise.resolve(EXIT.ok);
   }
   // Without a version, the latest.
-  const found = names.includes(name) ? name : names.filter((one) => SCHEMA_FILE.exec(`${one}.json`)?.[1] === name).toSorted((one, other) => versionOf(other) - versionOf(one))[0];
-  if (found === undefined) return Promise.resolve(misuse(io, `There is no schema ${JSON.stringify(name)}. ${suggest(name, [...new Set(names.map((one) => one.replace(/\.v\d+$/, '')))])}`));
+  const found = names.includes(name)
+    ? name
+    : names.filter((one) => SCHEMA_FILE.exec(`${one}.json`)?.[1] === name).toSorted((one, other) => versionOf(other) - versionOf(one))[0];
+  if (found === undefined)
+    return Promise.resolve(
+      misuse(
+        io,
+        `There is no schema ${JSON.stringify(name)}. ${suggest(name, [...new Set(names.map((one) => one.replace(/\.v\d+$/, '')))])}`,
+      ),
+    );
   io.stdout.write(read(`${found}.json`));
   return Promise.resolve(EXIT.ok);
 }

@@ -37,16 +37,33 @@ const LAST_LINES = 1_000;
 export async function runServe(options: ServeOptions, io: CommandIo): Promise<number> {
   // From here on: without a handler, SIGHUP would end the process.
   let early = 0;
-  let reload = (): void => { early += 1; };
-  process.on('SIGHUP', () => { reload(); });
+  let reload = (): void => {
+    early += 1;
+  };
+  process.on('SIGHUP', () => {
+    reload();
+  });
   const files = new ReadFiles();
   const opened = openConfig(options.config, io, files.read);
   if (opened === null) return EXIT.usage;
   const loadAgain = (): LoadResult => {
     files.begin();
-    return loadConfig({ file: opened.file, env: io.env, readFile: files.read, instead: 'Put it back: a reload reads the file that was named at the start.' });
+    return loadConfig({
+      file: opened.file,
+      env: io.env,
+      readFile: files.read,
+      instead: 'Put it back: a reload reads the file that was named at the start.',
+    });
   };
-  const service = new Service(opened.config, { loaded: opened, loadAgain, logDestination: io.stdout, openFiles: readOpenFileLimit(), hostName: hostname(), instance: io.env['POD_NAME'] || hostname(), ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}) });
+  const service = new Service(opened.config, {
+    loaded: opened,
+    loadAgain,
+    logDestination: io.stdout,
+    openFiles: readOpenFileLimit(),
+    hostName: hostname(),
+    instance: io.env['POD_NAME'] || hostname(),
+    ...(io.env['POD_NAME'] ? { pod: io.env['POD_NAME'] } : {}),
+  });
   if (options.warmUp) {
     await warmUp(WARM_UP).catch((error: unknown) => {
       io.stderr.write(`The warm-up failed, so the first requests take longer: ${messageOf(error)}\n`);
@@ -80,16 +97,22 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
 
 /** A signal during the start drains once that is over. */
 function endOnSignals(service: Service, started: Promise<void>, io: CommandIo): void {
-  const tell = (error: unknown): boolean => io.stderr.write(`eco-egress ends because of an uncaught error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  const end = closeWithGrace({ delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'], onSecondError: tell }, async ({ err }) => {
-    if (err === undefined) {
-      await started;
-      await service.drain();
-      return;
-    }
-    tell(err);
-    await service.close();
-  });
+  const tell = (error: unknown): boolean =>
+    io.stderr.write(
+      `eco-egress ends because of an uncaught error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+  const end = closeWithGrace(
+    { delay: false, logger: false, skip: ['SIGTERM', 'SIGINT', 'SIGHUP'], onSecondError: tell },
+    async ({ err }) => {
+      if (err === undefined) {
+        await started;
+        await service.drain();
+        return;
+      }
+      tell(err);
+      await service.close();
+    },
+  );
   let asked: number | null = null;
   const onSignal = (signal: NodeJS.Signals): void => {
     if (asked === null) {

@@ -7,7 +7,10 @@ import type { CommandIo } from './io.ts';
  * The environment with the variables of a file: they override those of the shell.
  * @param file undefined: the unchanged environment
  */
-export function withSettings(env: CommandIo['env'], file: string | undefined): { readonly env: CommandIo['env'] } | { readonly problem: string } {
+export function withSettings(
+  env: CommandIo['env'],
+  file: string | undefined,
+): { readonly env: CommandIo['env'] } | { readonly problem: string } {
   if (file === undefined) return { env };
   try {
     const read = readSettings(readUtf8(file), file);
@@ -50,11 +53,16 @@ export function readSettings(text: string, file: string): Settings {
 
 function checkSetting(name: string, value: string): string | null {
   const bare = name.replace(/^export\s+/, '').trim();
-  const plain = value.trim().replace(/\s+#.*$/, '').replace(/^(["'])(.*)\1$/, '$2');
+  const plain = value
+    .trim()
+    .replace(/\s+#.*$/, '')
+    .replace(/^(["'])(.*)\1$/, '$2');
   const instead = `Write ${VARIABLE_NAME.test(bare) ? bare : 'NAME'}=${plain}`;
   if (!VARIABLE_NAME.test(name)) return `${JSON.stringify(name)} is not the name of a variable. ${instead}`;
-  if (/(?!\t)\p{Cc}/u.test(value)) return `The value of ${name} has control characters, which no variable of a pod has as they are. Take them out.`;
-  if (Buffer.byteLength(`${name}=${value}`) > LONGEST_SETTING_LINE) return `The line of ${name} is longer than kustomize reads: ${LONGEST_SETTING_LINE} bytes.`;
+  if (/(?!\t)\p{Cc}/u.test(value))
+    return `The value of ${name} has control characters, which no variable of a pod has as they are. Take them out.`;
+  if (Buffer.byteLength(`${name}=${value}`) > LONGEST_SETTING_LINE)
+    return `The line of ${name} is longer than kustomize reads: ${LONGEST_SETTING_LINE} bytes.`;
   // Invalid UTF-8 was decoded as this.
   if (value.includes('\ufffd')) return `The value of ${name} is not UTF-8 text. Save the file as UTF-8.`;
   if (/^["']|["']$/.test(value.trim())) return `The quotes would be part of the value of ${name}. ${instead}`;

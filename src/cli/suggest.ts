@@ -44,10 +44,15 @@ const ANSWER_TIMEOUT = 30_000;
 /** Resolves to 0 when everything was proposed or nothing has to be, to 1 when the file cannot be changed or no proxy answers, to 2 for a faulty file or argument. */
 export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs: string[]): Promise<number> {
   const least = Number(options.minCount);
-  if (!Number.isInteger(least) || least < 1) return misuse(io, `--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
+  if (!Number.isInteger(least) || least < 1)
+    return misuse(io, `--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env, policyOnly: true });
-  if (!loaded.ok) return misuse(io, `${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd());
+  if (!loaded.ok)
+    return misuse(
+      io,
+      `${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd(),
+    );
   const { text } = loaded;
   const seen = await gatherDenials(logs, options, io);
   if (typeof seen === 'number') return seen;
@@ -58,13 +63,24 @@ export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs
   const denials = seen.list();
   const policy = compilePolicy(loaded.config);
   try {
-    found = suggestChanges(policy, denials, { least, generalise: options.generalise === true, now }, new BoundedMeter(MOST_STEPS_OF_SUGGEST));
+    found = suggestChanges(
+      policy,
+      denials,
+      { least, generalise: options.generalise === true, now },
+      new BoundedMeter(MOST_STEPS_OF_SUGGEST),
+    );
     patch = makePatch(loaded, text, found, now, io);
   } catch (error) {
     if (!(error instanceof TooMuchWork)) throw error;
     return misuse(io, 'The policy is too large for changes to be checked.');
   }
-  const source = { file, hash: loaded.hash, denials, lines: logs.length === 0 ? null : { access: seen.accessLines, other: seen.otherLines }, leftOut: seen.leftOut };
+  const source = {
+    file,
+    hash: loaded.hash,
+    denials,
+    lines: logs.length === 0 ? null : { access: seen.accessLines, other: seen.otherLines },
+    leftOut: seen.leftOut,
+  };
   io.stdout.write(options.json === true ? reportSuggestions(found, source, patch) : formatSuggestions(found, source, patch, io.stdout));
   if (patch.problems.length > 0) return EXIT.failed;
   return options.write === true && patch.text !== null ? write(file, text, patch.text, io) : EXIT.ok;
@@ -83,13 +99,19 @@ async function gatherDenials(logs: readonly string[], options: SuggestOptions, i
   for (const log of logs) {
     try {
       const faulty = await readLines(log === '-' ? io.stdin : createReadStream(log), seen);
-      if (faulty.length > 0) io.stderr.write(`${escapeText(log)}: left out, because they have no valid time or port, or more than 1 MiB: ${faulty.length === 1 ? 'line' : 'lines'} ${faulty.slice(0, MOST_NUMBERS).join(', ')}${faulty.length > MOST_NUMBERS ? ` and ${faulty.length - MOST_NUMBERS} others` : ''}.\n`);
+      if (faulty.length > 0)
+        io.stderr.write(
+          `${escapeText(log)}: left out, because they have no valid time or port, or more than 1 MiB: ${faulty.length === 1 ? 'line' : 'lines'} ${faulty.slice(0, MOST_NUMBERS).join(', ')}${faulty.length > MOST_NUMBERS ? ` and ${faulty.length - MOST_NUMBERS} others` : ''}.\n`,
+        );
     } catch (error) {
       return misuse(io, `${log} cannot be read: ${describeFileError(error)}. Name a file with the access log, or - for standard input.`);
     }
   }
   if (seen.accessLines > 0 || seen.otherLines === 0) return seen;
-  return misuse(io, 'No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.');
+  return misuse(
+    io,
+    'No line is an access line in JSON. Write the log with log.format: json, and take what a container runtime puts before each line off.',
+  );
 }
 
 /** @returns the numbers of lines that cannot be used */
@@ -106,7 +128,8 @@ async function readLines(input: Readable, seen: SeenDenials): Promise<number[]> 
   };
   for await (const chunk of input as AsyncIterable<Buffer>) {
     // RFC 1952 §2.3.1: what logrotate leaves.
-    if (number === 0 && rest === '' && chunk[0] === 0x1f && chunk[1] === 0x8b) throw new Error('it is compressed with gzip, so pass it through zcat');
+    if (number === 0 && rest === '' && chunk[0] === 0x1f && chunk[1] === 0x8b)
+      throw new Error('it is compressed with gzip, so pass it through zcat');
     const lines = (rest + decoder.write(chunk)).split(/\r?\n/);
     rest = lines.pop() ?? '';
     for (const line of lines) take(line);
@@ -120,18 +143,28 @@ async function readLines(input: Readable, seen: SeenDenials): Promise<number[]> 
 }
 
 /** The file with the changes, once it has been read again and has exactly the proposed effect. */
-function makePatch(loaded: Loaded, text: string, { before, after, diff }: Suggestions, now: number, io: CommandIo): SuggestedPatch & { readonly text: string | null } {
+function makePatch(
+  loaded: Loaded,
+  text: string,
+  { before, after, diff }: Suggestions,
+  now: number,
+  io: CommandIo,
+): SuggestedPatch & { readonly text: string | null } {
   if (diff.classes.length === 0) return { text: null, patch: null, problems: [] };
   const edited = editFile(text, listEdits(before, after));
   if ('problems' in edited) return { text: null, patch: null, problems: edited.problems };
   const { file } = loaded;
   const again = loadConfig({ file, env: io.env, readFile: (path) => (path === file ? edited.text : readUtf8(path)), policyOnly: true });
-  if (!again.ok || !meansTheSame(again.config, after, now)) return { text: null, patch: null, problems: ['the changes cannot be inserted where the file has these keys: write them by hand'] };
+  if (!again.ok || !meansTheSame(again.config, after, now))
+    return { text: null, patch: null, problems: ['the changes cannot be inserted where the file has these keys: write them by hand'] };
   return { text: edited.text, patch: createTwoFilesPatch(file, file, text, edited.text).replace(/^Index: .*\n=+\n/, ''), problems: [] };
 }
 
 function meansTheSame(written: PolicyConfig, wanted: PolicyConfig, now: number): boolean {
-  return comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length === 0;
+  return (
+    comparePolicyConfigs(enforcedConfigOf(compilePolicy(written)), wanted, now, new BoundedMeter(MOST_STEPS_OF_SUGGEST)).classes.length ===
+    0
+  );
 }
 
 function write(file: string, before: string, after: string, io: CommandIo): number {

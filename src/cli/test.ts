@@ -6,7 +6,15 @@ import { type Complain, type ConfigFinding, formatFindings } from '../config/fin
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { describeFileError, type ReadFile } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
-import { type ConfigCoverage, type FileResults, formatJunit, formatPercent, formatTap, formatTestJson, formatTestResults } from '../policy-tests/format-results.ts';
+import {
+  type ConfigCoverage,
+  type FileResults,
+  formatJunit,
+  formatPercent,
+  formatTap,
+  formatTestJson,
+  formatTestResults,
+} from '../policy-tests/format-results.ts';
 import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-tests/read-tests.ts';
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
 import { withIdleService } from '../service.ts';
@@ -33,18 +41,26 @@ const BETWEEN_LOOKS = 200;
 /** Resolves to 0 when all tests pass, to 1 when one fails or too little is covered, to 2 for a faulty file or argument; with `watch` to that of the last run, once a signal ends it. */
 export async function runTest(options: TestOptions, io: CommandIo, ...paths: string[]): Promise<number> {
   const least = options.minCoverage === undefined ? null : Number(options.minCoverage);
-  if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100)) return misuse(io, `--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
+  if (least !== null && !(options.minCoverage?.trim() !== '' && least >= 0 && least <= 100))
+    return misuse(io, `--min-coverage ${options.minCoverage ?? ''} is not a percentage: write a number from 0 to 100.`);
   if (options.json === true && options.tap === true) return misuse(io, '--json and --tap exclude each other: choose one.');
   const places = paths.length === 0 ? ['.'] : paths;
   const first = findFiles(places);
   if (typeof first === 'string') return misuse(io, first);
   const reads = new ReadFiles();
-  const runFound = (files: string[] | string): Promise<number> => (typeof files === 'string' ? Promise.resolve(misuse(io, files)) : runFiles(files, { options, least, readFile: reads.read, io }));
+  const runFound = (files: string[] | string): Promise<number> =>
+    typeof files === 'string' ? Promise.resolve(misuse(io, files)) : runFiles(files, { options, least, readFile: reads.read, io });
   return options.watch === true ? runWhenChanged(first, () => findFiles(places), reads, runFound, io) : runFound(first);
 }
 
 /** The first run, and another one whenever one of its files has changed, or there are others. */
-async function runWhenChanged(first: string[], find: () => string[] | string, reads: ReadFiles, run: (files: string[] | string) => Promise<number>, io: CommandIo): Promise<number> {
+async function runWhenChanged(
+  first: string[],
+  find: () => string[] | string,
+  reads: ReadFiles,
+  run: (files: string[] | string) => Promise<number>,
+  io: CommandIo,
+): Promise<number> {
   const stop = new AbortController();
   void untilSignal().then(() => {
     stop.abort();
@@ -90,7 +106,11 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
     faults.push(...asked);
     all.push({ file: tests.file, config: loaded.file, results });
   }
-  if (faults.length > 0) return misuse(io, `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`);
+  if (faults.length > 0)
+    return misuse(
+      io,
+      `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`,
+    );
 
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
   if (options.junit !== undefined) {
@@ -100,9 +120,16 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
       return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
     }
   }
-  io.stdout.write(options.json === true ? formatTestJson(all, coverages) : options.tap === true ? formatTap(all) : formatTestResults(all, coverages, io.stdout));
+  io.stdout.write(
+    options.json === true
+      ? formatTestJson(all, coverages)
+      : options.tap === true
+        ? formatTap(all)
+        : formatTestResults(all, coverages, io.stdout),
+  );
   const short = coverages.filter(({ total, touched }) => least !== null && touched * 100 < least * total);
-  for (const coverage of short) io.stderr.write(`${coverage.config}: ${formatPercent(coverage)} % is less than --min-coverage ${String(least)}.\n`);
+  for (const coverage of short)
+    io.stderr.write(`${coverage.config}: ${formatPercent(coverage)} % is less than --min-coverage ${String(least)}.\n`);
   return short.length > 0 || all.some(({ results }) => results.some(({ differences }) => differences.length > 0)) ? EXIT.failed : EXIT.ok;
 }
 
@@ -145,7 +172,11 @@ function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests
     try {
       readFile(config);
     } catch (error) {
-      complain(['config'], `${config} cannot be read: ${describeFileError(error)}.`, 'Name a configuration file by its path from the directory of this file.');
+      complain(
+        ['config'],
+        `${config} cannot be read: ${describeFileError(error)}.`,
+        'Name a configuration file by its path from the directory of this file.',
+      );
     }
   });
   if (unreadable.length > 0) return { faults: unreadable };
@@ -157,14 +188,34 @@ function open(file: string, { env }: CommandIo, readFile: ReadFile): OpenedTests
   return faults.length > 0 ? { faults } : { tests, loaded };
 }
 
-async function run(tests: PolicyTests, { config }: Loaded): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {
+async function run(
+  tests: PolicyTests,
+  { config }: Loaded,
+): Promise<Pick<FileResults, 'results'> & { readonly asked: readonly ConfigFinding[] }> {
   const complaints: Parameters<Complain>[] = [];
-  const results = await withIdleService(config, ({ explainer }) => runPolicyTests(tests, (request) => explainer.explain(request), (...complaint) => complaints.push(complaint)));
-  return { results, asked: tests.locate((complain) => { for (const complaint of complaints) complain(...complaint); }) };
+  const results = await withIdleService(config, ({ explainer }) =>
+    runPolicyTests(
+      tests,
+      (request) => explainer.explain(request),
+      (...complaint) => complaints.push(complaint),
+    ),
+  );
+  return {
+    results,
+    asked: tests.locate((complain) => {
+      for (const complaint of complaints) complain(...complaint);
+    }),
+  };
 }
 
 /** Of each configuration, by all tests of it. */
 function coverAll(opened: readonly OpenedTests[], all: readonly FileResults[]): ConfigCoverage[] {
   const configs = new Map(opened.map(({ loaded }) => [loaded.file, loaded.config]));
-  return [...configs].map(([file, config]) => ({ config: file, ...measureCoverage(config, all.filter((one) => one.config === file).flatMap(({ results }) => results)) }));
+  return [...configs].map(([file, config]) => ({
+    config: file,
+    ...measureCoverage(
+      config,
+      all.filter((one) => one.config === file).flatMap(({ results }) => results),
+    ),
+  }));
 }

@@ -30,6 +30,7 @@ function hasOneCore(): boolean {
  */
 function lowerHelpers(): void {
   for (const thread of readdirSync('/proc/self/task')) {
-    if (readFileSync(`/proc/self/task/${thread}/comm`, 'utf8') === HELPER) setPriority(Number(thread), constants.priority.PRIORITY_BELOW_NORMAL);
+    if (readFileSync(`/proc/self/task/${thread}/comm`, 'utf8') === HELPER)
+      setPriority(Number(thread), constants.priority.PRIORITY_BELOW_NORMAL);
   }
 }

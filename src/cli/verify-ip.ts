@@ -44,7 +44,8 @@ function readRequest(options: VerifyIpOptions, { sourceIp }: Config): VerifyRequ
     expected.push(address.value);
   }
   const probe = options.url === undefined ? (sourceIp?.probe ?? null) : readUrl(options.url, sourceIp?.probe ?? null);
-  if (probe === null) return 'No endpoint is configured: set sourceIp.probe.url, or give --url. Any URL will do that answers with the address it sees, such as that of npx eco-egress echo.';
+  if (probe === null)
+    return 'No endpoint is configured: set sourceIp.probe.url, or give --url. Any URL will do that answers with the address it sees, such as that of npx eco-egress echo.';
   if (typeof probe === 'string') return probe;
   return { probe, times, expected: expected.length > 0 ? expected : (sourceIp?.expected ?? []) };
 }

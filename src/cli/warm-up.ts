@@ -48,10 +48,16 @@ export async function warmUp(budget: number): Promise<number> {
   let answered = 0;
   try {
     const [http, https] = [await listenOn(servers[0]), await listenOn(servers[1])];
-    const files = new Map([[WARM_CONFIG, stringify(configFor(http, https))], [WARM_CA, authority.certPem]]);
+    const files = new Map([
+      [WARM_CONFIG, stringify(configFor(http, https))],
+      [WARM_CA, authority.certPem],
+    ]);
     const loaded = loadConfig({ file: WARM_CONFIG, env: {}, readFile: (path) => files.get(path) ?? '' });
     if (!loaded.ok) throw new Error(loaded.faults.map(formatWarning).join('; '));
-    service = new Service(loaded.config, { logDestination: discardOutput(), lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }) });
+    service = new Service(loaded.config, {
+      logDestination: discardOutput(),
+      lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }),
+    });
     await service.start();
     const { addresses } = service;
     const [port, tlsPort] = [addresses.http[0]?.port ?? 0, addresses.tls[0]?.port ?? 0];
@@ -84,7 +90,15 @@ function configFor(http: number, https: number): object {
     listeners: { http: ['127.0.0.1:0'], tls: ['127.0.0.1:0'], admin: '127.0.0.1:0' },
     selfTest: { every: 'off' },
     clients: { itself: { addresses: ['127.0.0.0/8'] } },
-    destinations: { partner: { hosts: [PARTNER], ports: [https, http], addresses: ['127.0.0.0/8'], gateway: { prefix: '/warm-up', url: `https://${PARTNER}:${https}` }, tls: { caFile: WARM_CA } } },
+    destinations: {
+      partner: {
+        hosts: [PARTNER],
+        ports: [https, http],
+        addresses: ['127.0.0.0/8'],
+        gateway: { prefix: '/warm-up', url: `https://${PARTNER}:${https}` },
+        tls: { caFile: WARM_CA },
+      },
+    },
     rules: [{ clients: ['itself'], destinations: ['partner'] }],
   };
 }

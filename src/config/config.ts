@@ -1,7 +1,7 @@
 /**
  * The configuration as the rest of the program sees it: loaded, checked, with every default filled in.
  * Durations are milliseconds, sizes are bytes. The schema (schema.ts) creates it from a file.
- * Longer than 300 lines because it is one contract, documented on one page.
+ * Longer than 400 lines because it is one contract, documented on one page.
  */
 
 import type { PortEntry } from '../targets/port-range.ts';
@@ -28,7 +28,17 @@ export type Form = (typeof FORMS)[number];
  * - `source-ip`: the source address is not proven
  * - `variable`: an environment variable that looks like ours but is not used
  */
-export const WARNING_KINDS = ['report-mode', 'open', 'no-effect', 'expired', 'expires-soon', 'files', 'capacity', 'source-ip', 'variable'] as const;
+export const WARNING_KINDS = [
+  'report-mode',
+  'open',
+  'no-effect',
+  'expired',
+  'expires-soon',
+  'files',
+  'capacity',
+  'source-ip',
+  'variable',
+] as const;
 /** One of `WARNING_KINDS`. */
 export type WarningKind = (typeof WARNING_KINDS)[number];
 
@@ -153,7 +163,8 @@ export interface ParentConfig {
 }
 
 /** Our credentials for a parent; read from a file, and sent to no other server. */
-export type HopCredentials = { readonly kind: 'basic'; readonly user: string; readonly password: string } | { readonly kind: 'bearer'; readonly token: string };
+export type HopCredentials =
+  { readonly kind: 'basic'; readonly user: string; readonly password: string } | { readonly kind: 'bearer'; readonly token: string };
 
 /** One hop on the route to an upstream: a parent proxy, with alternatives. */
 export interface HopConfig {
@@ -446,7 +457,11 @@ export interface Config {
   readonly selfTest: SelfTestConfig;
   /** Our pseudonym in `Via` and `Proxy-Status`. */
   readonly name: string;
-  readonly listeners: { readonly http: readonly HttpListenerConfig[]; readonly tls: readonly ListenerConfig[]; readonly admin: AdminListenerConfig };
+  readonly listeners: {
+    readonly http: readonly HttpListenerConfig[];
+    readonly tls: readonly ListenerConfig[];
+    readonly admin: AdminListenerConfig;
+  };
   /** Null: TLS listeners terminate no TLS, they only pass it on by its server name. */
   readonly tlsServer: TlsServerConfig | null;
   /** In order: the first match wins. */

@@ -24,7 +24,11 @@ export function crossCheck(draft: Draft, complain: Complain): void {
 }
 
 function checkSharedNames(draft: Draft, complain: Complain): void {
-  for (const [section, names] of [['clients', draft.clients.keys()], ['destinations', draft.destinations.keys()], ['hops', draft.hops.keys()]] as const) {
+  for (const [section, names] of [
+    ['clients', draft.clients.keys()],
+    ['destinations', draft.destinations.keys()],
+    ['hops', draft.hops.keys()],
+  ] as const) {
     for (const name of names) {
       const read = readName(name);
       if ('problem' in read) complain([section, name], read.problem, read.instead, 'key');
@@ -46,25 +50,38 @@ function checkRules(draft: Draft, complain: Complain): void {
 }
 
 /** Whether there is an entry of this name; if not, that is reported at `path`. */
-function checkReference(name: string, section: 'clients' | 'destinations' | 'hops', draft: Draft, path: Path, complain: Complain, aim?: 'key'): boolean {
+function checkReference(
+  name: string,
+  section: 'clients' | 'destinations' | 'hops',
+  draft: Draft,
+  path: Path,
+  complain: Complain,
+  aim?: 'key',
+): boolean {
   const entries: ReadonlyMap<string, unknown> = draft[section];
   if (entries.has(name)) return true;
   const known = suggest(name, [...entries.keys()]);
   // What cannot be the name of an entry, such as *, was not meant as one.
-  const add = 'problem' in readName(name) ? `Name the ${section} one by one.` : `${known === '' ? 'Add' : 'Otherwise add'} it under ${section}.`;
+  const add =
+    'problem' in readName(name) ? `Name the ${section} one by one.` : `${known === '' ? 'Add' : 'Otherwise add'} it under ${section}.`;
   complain(path, `There is no entry ${quoteValue(name)} under ${section}.`, `${known} ${add}`.trimStart(), aim);
   return false;
 }
 
 function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain: Complain): void {
   const check = (path: Path, pause: number | undefined, longestPause: number | undefined): void => {
-    if (pause !== undefined && longestPause !== undefined && pause > longestPause) complain(path, 'The first pause is longer than the longest one.', 'Write a shorter pause, or a longer longestPause.');
+    if (pause !== undefined && longestPause !== undefined && pause > longestPause)
+      complain(path, 'The first pause is longer than the longest one.', 'Write a shorter pause, or a longer longestPause.');
   };
   check(['circuitBreaker', 'pause'], circuitBreaker.pause, circuitBreaker.longestPause);
   for (const [name, { circuitBreaker: own }] of destinations) {
     // Faults of values inherited from the common section are reported there.
     if (own?.pause === undefined && own?.longestPause === undefined) continue;
-    check(['destinations', name, 'circuitBreaker', own.pause === undefined ? 'longestPause' : 'pause'], own.pause ?? circuitBreaker.pause, own.longestPause ?? circuitBreaker.longestPause);
+    check(
+      ['destinations', name, 'circuitBreaker', own.pause === undefined ? 'longestPause' : 'pause'],
+      own.pause ?? circuitBreaker.pause,
+      own.longestPause ?? circuitBreaker.longestPause,
+    );
   }
 }
 
@@ -72,9 +89,15 @@ function checkCircuitBreakers({ circuitBreaker, destinations }: Draft, complain:
 function checkTracing({ tracing: { endpoint, headersFile, tls } }: Draft, complain: Complain): void {
   const url = endpoint === undefined ? null : new URL(endpoint);
   if (url?.protocol !== 'http:') return;
-  if (headersFile !== undefined && !isThisMachine(url)) complain(['tracing', 'headersFile'], 'The endpoint is plain http, so these headers could be read on the way.', 'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.');
+  if (headersFile !== undefined && !isThisMachine(url))
+    complain(
+      ['tracing', 'headersFile'],
+      'The endpoint is plain http, so these headers could be read on the way.',
+      'Write an https endpoint. http with headers is only for this machine, like http://127.0.0.1:4318/v1/traces.',
+    );
   const used = Object.values(tls ?? {}).some((value) => value !== undefined);
-  if (used) complain(['tracing', 'tls'], 'The endpoint is plain http, so there is no TLS.', 'Write an https endpoint, or take tls out.', 'key');
+  if (used)
+    complain(['tracing', 'tls'], 'The endpoint is plain http, so there is no TLS.', 'Write an https endpoint, or take tls out.', 'key');
 }
 
 function checkCluster(draft: Draft, complain: Complain): void {
@@ -91,7 +114,8 @@ function checkCluster(draft: Draft, complain: Complain): void {
 function checkLabels(labels: readonly (readonly [key: string, value: string] | undefined)[] = [], path: Path, complain: Complain): void {
   const seen = new Set<string>();
   labels.forEach((label, index) => {
-    if (label !== undefined && seen.has(label[0])) complain([...path, index], `The label ${quoteValue(label[0])} has two values, and no pod has both.`, 'Keep one of them.');
+    if (label !== undefined && seen.has(label[0]))
+      complain([...path, index], `The label ${quoteValue(label[0])} has two values, and no pod has both.`, 'Keep one of them.');
     if (label !== undefined) seen.add(label[0]);
   });
 }
@@ -102,7 +126,8 @@ function checkListeners({ listeners }: Draft, complain: Complain): void {
     const { takes, meets } = claimsOf(host);
     const where = formatAuthority(host, port);
     const other = port === 0 ? undefined : meets.map((claim) => taken.get(`${port} ${claim}`)).find((found) => found !== undefined);
-    if (other !== undefined) complain(path, `${where} is taken by ${formatPath(other.path)} already (${other.where}).`, 'Give each listener a port of its own.');
+    if (other !== undefined)
+      complain(path, `${where} is taken by ${formatPath(other.path)} already (${other.where}).`, 'Give each listener a port of its own.');
     for (const key of takes.map((claim) => `${port} ${claim}`)) if (!taken.has(key)) taken.set(key, { path, where });
   };
   for (const kind of ['http', 'tls'] as const) {
@@ -127,7 +152,11 @@ function checkOwnNames({ tlsServer, destinations }: Draft, complain: Complain): 
   tlsServer.names?.forEach((own, index) => {
     for (const [name, { hosts = [] }] of destinations) {
       if (own === undefined || !hosts.includes(own)) continue;
-      complain(['tlsServer', 'names', index], `${quoteValue(own)} is a host of destination ${name}, and cannot be a name of this proxy too.`, 'Write a name by which clients call the proxy itself, like eco-egress.eco-egress.svc.');
+      complain(
+        ['tlsServer', 'names', index],
+        `${quoteValue(own)} is a host of destination ${name}, and cannot be a name of this proxy too.`,
+        'Write a name by which clients call the proxy itself, like eco-egress.eco-egress.svc.',
+      );
     }
   });
 }
@@ -161,7 +190,11 @@ function checkClaims(draft: Draft, complain: Complain): void {
 function checkUpgrades({ destinations }: Draft, complain: Complain): void {
   for (const [name, { upgradePlainHttp, ports }] of destinations) {
     if (upgradePlainHttp === undefined || !isWhole(ports) || hasPort(ports, upgradePlainHttp)) continue;
-    complain(['destinations', name, 'upgradePlainHttp'], `Plain HTTP would be sent on to port ${upgradePlainHttp}, which is not among the ports of ${name}.`, `Add ${upgradePlainHttp} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
+    complain(
+      ['destinations', name, 'upgradePlainHttp'],
+      `Plain HTTP would be sent on to port ${upgradePlainHttp}, which is not among the ports of ${name}.`,
+      `Add ${upgradePlainHttp} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`,
+    );
   }
 }
 
@@ -172,20 +205,34 @@ function checkGateways(draft: Draft, complain: Complain): void {
     const path = ['destinations', name, 'gateway'];
     const { url } = gateway;
     if (isWhole(hosts) && !hostMatches(url.host, hosts)) {
-      complain([...path, 'url'], `Its host ${quoteValue(url.host)} is not among the hosts of ${name}.`, `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`);
+      complain(
+        [...path, 'url'],
+        `Its host ${quoteValue(url.host)} is not among the hosts of ${name}.`,
+        `Add it to destinations.${name}.hosts, or use one of: ${hosts.join(', ')}.`,
+      );
     }
     if (isWhole(ports) && !hasPort(ports, url.port)) {
-      complain([...path, 'url'], `Its port ${url.port} is not among the ports of ${name}.`, `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`);
+      complain(
+        [...path, 'url'],
+        `Its port ${url.port} is not among the ports of ${name}.`,
+        `Add ${url.port} to destinations.${name}.ports, or use one of: ${ports.join(', ')}.`,
+      );
     }
     if (isWhole(forms) && !forms.includes('gateway')) {
-      complain(['destinations', name, 'forms'], `${name} has a gateway, but its forms leave gateway out.`, 'Add gateway to forms, or take the gateway key out.');
+      complain(
+        ['destinations', name, 'forms'],
+        `${name} has a gateway, but its forms leave gateway out.`,
+        'Add gateway to forms, or take the gateway key out.',
+      );
     }
   }
 }
 
 /** In order, a prefix comes right before those inside it. */
 function checkPrefixes({ destinations }: Draft, complain: Complain): void {
-  const entries = [...destinations].flatMap(([name, { gateway }], place) => (gateway === undefined ? [] : [{ name, place, prefix: gateway.prefix, start: `${gateway.prefix}/` }]));
+  const entries = [...destinations].flatMap(([name, { gateway }], place) =>
+    gateway === undefined ? [] : [{ name, place, prefix: gateway.prefix, start: `${gateway.prefix}/` }],
+  );
   let outer: (typeof entries)[number] | undefined;
   for (const entry of entries.toSorted((one, other) => Number(one.start > other.start) - Number(one.start < other.start))) {
     if (outer === undefined || !entry.start.startsWith(outer.start)) {
@@ -193,8 +240,15 @@ function checkPrefixes({ destinations }: Draft, complain: Complain): void {
       continue;
     }
     const [first, second] = outer.place < entry.place ? [outer, entry] : [entry, outer];
-    const how = first.prefix === second.prefix ? `is the prefix of destination ${first.name} already` : `and the prefix of destination ${first.name} (${first.prefix}) overlap`;
-    complain(['destinations', second.name, 'gateway', 'prefix'], `${second.prefix} ${how}.`, 'Give the destinations prefixes that do not contain each other, like /eco and /billing.');
+    const how =
+      first.prefix === second.prefix
+        ? `is the prefix of destination ${first.name} already`
+        : `and the prefix of destination ${first.name} (${first.prefix}) overlap`;
+    complain(
+      ['destinations', second.name, 'gateway', 'prefix'],
+      `${second.prefix} ${how}.`,
+      'Give the destinations prefixes that do not contain each other, like /eco and /billing.',
+    );
   }
 }
 
@@ -214,13 +268,22 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
   for (const [name, { basic, tokens }] of clients) {
     // RFC 9110 §11.7.2: a request has one Proxy-Authorization, so it cannot have both.
     if (basic !== undefined && tokens !== undefined) {
-      complain(['clients', name, 'tokens'], 'No request can show a password and a token at once, and a client has to match in every kind it lists.', 'Make two clients of it; a rule can name both.', 'key');
+      complain(
+        ['clients', name, 'tokens'],
+        'No request can show a password and a token at once, and a client has to match in every kind it lists.',
+        'Make two clients of it; a rule can name both.',
+        'key',
+      );
     }
     basic?.forEach((entry, index) => {
       if (entry === undefined) return;
       const owner = users.get(entry.user);
       if (owner !== undefined) {
-        complain(['clients', name, 'basic', index, 'user'], `The user ${quoteValue(entry.user)} belongs to client ${owner} already.`, 'Give each client users of its own: whose password counts must not depend on the order.');
+        complain(
+          ['clients', name, 'basic', index, 'user'],
+          `The user ${quoteValue(entry.user)} belongs to client ${owner} already.`,
+          'Give each client users of its own: whose password counts must not depend on the order.',
+        );
       }
       users.set(entry.user, owner ?? name);
     });
@@ -228,7 +291,8 @@ function checkIdentities({ clients }: Draft, complain: Complain): void {
       if (entry === undefined) return;
       const { issuer, jwksFile, jwksUrl } = entry;
       const path = ['clients', name, 'tokens', index];
-      if (jwksFile !== undefined && jwksUrl !== undefined) complain([...path, 'jwksUrl'], 'The keys cannot come from a file and from a URL.', 'Keep jwksFile or jwksUrl.', 'key');
+      if (jwksFile !== undefined && jwksUrl !== undefined)
+        complain([...path, 'jwksUrl'], 'The keys cannot come from a file and from a URL.', 'Keep jwksFile or jwksUrl.', 'key');
       const place = jwksFile ?? jwksUrl ?? '';
       const other = keysOf.get(issuer);
       if (other !== undefined && other.place !== place) {
@@ -251,19 +315,35 @@ function checkWays(draft: Draft, complain: Complain): void {
     if (resolve !== 'parent') continue;
     if (via === undefined) complain([...path, 'resolve'], 'There is no parent to resolve the hosts.', 'Add via, or take resolve out.');
     // Only the parent would know which address it dials.
-    if (addresses !== undefined) complain([...path, 'addresses'], 'The addresses cannot be checked where a parent resolves the hosts.', 'Write resolve: here, or take addresses out.', 'key');
+    if (addresses !== undefined)
+      complain(
+        [...path, 'addresses'],
+        'The addresses cannot be checked where a parent resolves the hosts.',
+        'Write resolve: here, or take addresses out.',
+        'key',
+      );
   }
   checkVia(draft.probe.via, ['sourceIp', 'probe', 'via'], draft, complain);
 
   for (const [name, { url, tls }] of draft.hops) {
     const schemes = new Set(url?.map((parent) => parent?.scheme));
-    if (url !== undefined && tls !== undefined && Object.values(tls).some((value) => value !== undefined) && !schemes.has('https') && !schemes.has(undefined)) {
+    if (
+      url !== undefined &&
+      tls !== undefined &&
+      Object.values(tls).some((value) => value !== undefined) &&
+      !schemes.has('https') &&
+      !schemes.has(undefined)
+    ) {
       complain(['hops', name, 'tls'], 'None of the parents is spoken to over TLS.', 'Write https:// in url, or take tls out.', 'key');
     }
   }
   const { gateReadiness, expected } = draft.sourceIp;
   if (gateReadiness === true && (expected === undefined || draft.probe.url === undefined)) {
-    complain(['sourceIp', 'gateReadiness'], 'Readiness cannot depend on a source address that is not checked.', `Add ${expected === undefined ? 'sourceIp.expected' : 'sourceIp.probe.url'}, or write gateReadiness: false.`);
+    complain(
+      ['sourceIp', 'gateReadiness'],
+      'Readiness cannot depend on a source address that is not checked.',
+      `Add ${expected === undefined ? 'sourceIp.expected' : 'sourceIp.probe.url'}, or write gateReadiness: false.`,
+    );
   }
 }
 

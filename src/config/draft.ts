@@ -3,7 +3,21 @@
  * still run and all faults are reported together.
  */
 import * as z from 'zod';
-import { CIRCUIT_BREAKER, CLIENT, CLUSTER, DESTINATION, type FileContent, HOP, LENIENT, LISTENERS, PROBE, RULE, SOURCE_IP, TLS_SERVER, TRACING } from './schema.ts';
+import {
+  CIRCUIT_BREAKER,
+  CLIENT,
+  CLUSTER,
+  DESTINATION,
+  type FileContent,
+  HOP,
+  LENIENT,
+  LISTENERS,
+  PROBE,
+  RULE,
+  SOURCE_IP,
+  TLS_SERVER,
+  TRACING,
+} from './schema.ts';
 
 /** A faulty part is absent; a faulty item of a list is undefined, so the others keep their positions. */
 export type Loose<Shape extends z.core.$ZodLooseShape> = { readonly [Key in keyof Shape]?: Holey<z.output<Shape[Key]>> };
@@ -49,7 +63,13 @@ export function draftOf(value: unknown): Draft {
 /** The same for a file without faults. */
 export function draftOfContent(content: FileContent): Draft {
   const { clients, destinations, hops, sourceIp } = content;
-  return { ...content, clients: new Map(Object.entries(clients)), destinations: new Map(Object.entries(destinations)), hops: new Map(Object.entries(hops)), probe: sourceIp.probe };
+  return {
+    ...content,
+    clients: new Map(Object.entries(clients)),
+    destinations: new Map(Object.entries(destinations)),
+    hops: new Map(Object.entries(hops)),
+    probe: sourceIp.probe,
+  };
 }
 
 function entries<Shape extends Record<string, z.ZodType>>(shape: Shape, value: unknown): Map<string, Loose<Shape>> {

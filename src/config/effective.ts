@@ -16,11 +16,18 @@ export const explainIssue: z.core.$ZodErrorMap = (issue) => {
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String);
     const near = typeof input === 'string' ? nearest(input.toLowerCase(), values) : null;
-    const choice = values.length === 1 ? `Write ${values.join('')}${typeof input === 'string' ? ', without quotes' : ''}.` : `Write one of: ${values.join(', ')}.`;
-    return say(`${showValue(input)} is not possible here.`, near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`);
+    const choice =
+      values.length === 1
+        ? `Write ${values.join('')}${typeof input === 'string' ? ', without quotes' : ''}.`
+        : `Write one of: ${values.join(', ')}.`;
+    return say(
+      `${showValue(input)} is not possible here.`,
+      near === null || values.length === 1 ? choice : `Did you mean ${near}? ${choice}`,
+    );
   }
   if (issue.code === 'invalid_type') {
-    if (issue.expected === 'array') return say(`Expected a list, found ${found(input)}.`, 'Write [a, b], or one entry per line after "- ".');
+    if (issue.expected === 'array')
+      return say(`Expected a list, found ${found(input)}.`, 'Write [a, b], or one entry per line after "- ".');
     if (issue.expected === 'boolean') return say(`${showValue(input)} is neither true nor false.`, 'Write true or false, without quotes.');
     return say(`Expected a mapping (key: value), found ${found(input)}.`, 'Write its keys one per line, indented below it.');
   }
@@ -48,8 +55,15 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
       if (!isMisspelt(path, issues)) complainAboutMissing(path, tree, complain);
     } else {
       const emptied = issue.code === 'too_small' ? (placeAt(tree.root, [...path, 0])?.variables ?? []) : [];
-      if (emptied.length > 0) complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
-      else complain(path, lines[0] ?? '', lines.slice(1).join(' '), issue.code === 'custom' && issue.params?.['hidden'] === true ? 'hidden' : 'value');
+      if (emptied.length > 0)
+        complain(path, `The list is empty, because ${areEmpty(emptied)}.`, `Set ${emptied.join(' or ')}, or write an entry here.`);
+      else
+        complain(
+          path,
+          lines[0] ?? '',
+          lines.slice(1).join(' '),
+          issue.code === 'custom' && issue.params?.['hidden'] === true ? 'hidden' : 'value',
+        );
     }
   }
 }
@@ -58,7 +72,12 @@ export function complainAbout(issues: readonly z.core.$ZodIssue[], tree: Tree, c
 function isMisspelt(missing: Path, issues: readonly z.core.$ZodIssue[]): boolean {
   const parent = formatPath(missing.slice(0, -1));
   const name = String(missing.at(-1));
-  return issues.some((issue) => issue.code === 'unrecognized_keys' && formatPath(issue.path as Path) === parent && issue.keys.some((key) => nearest(key, [name]) !== null));
+  return issues.some(
+    (issue) =>
+      issue.code === 'unrecognized_keys' &&
+      formatPath(issue.path as Path) === parent &&
+      issue.keys.some((key) => nearest(key, [name]) !== null),
+  );
 }
 
 function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void {
@@ -67,7 +86,12 @@ function complainAboutMissing(path: Path, tree: Tree, complain: Complain): void 
   if (variables.length > 0) {
     complain(path, `${key} is needed, but ${areEmpty(variables)}.`, `Set ${variables.join(' or ')}, or write a value here.`);
   } else {
-    complain(path.slice(0, -1), `${key} is missing ${inWhat(path.slice(0, -1))}.`, key === 'version' ? 'Write version: 1 at the top.' : `Add ${key}: ${EXAMPLES[`${String(path[0])} ${key}`] ?? EXAMPLES[key] ?? ''}`, 'key');
+    complain(
+      path.slice(0, -1),
+      `${key} is missing ${inWhat(path.slice(0, -1))}.`,
+      key === 'version' ? 'Write version: 1 at the top.' : `Add ${key}: ${EXAMPLES[`${String(path[0])} ${key}`] ?? EXAMPLES[key] ?? ''}`,
+      'key',
+    );
   }
 }
 

@@ -77,7 +77,9 @@ const ODD_SPACE = /[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]/;
 /** What to do about such a character in a key or a line; null: it has none. */
 export function adviseSpace(text: string): string | null {
   const [character] = ODD_SPACE.exec(text) ?? [];
-  return character === undefined ? null : `U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')} is not a space: write a plain one, or take it out.`;
+  return character === undefined
+    ? null
+    : `U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')} is not a space: write a plain one, or take it out.`;
 }
 
 /** Any value of a file in a few words, for the beginning of a sentence. */
@@ -99,7 +101,12 @@ export function nearest(word: string, known: readonly string[]): string | null {
   if (known.length > MOST_COMPARED) return null;
   const maxDistance = Math.max(1, Math.floor(word.length / 3));
   // Two letters that have changed places count as two.
-  const swapped = (): string | undefined => closestMatch(word, known.filter((other) => lettersOf(other) === lettersOf(word)), { maxDistance: 2 });
+  const swapped = (): string | undefined =>
+    closestMatch(
+      word,
+      known.filter((other) => lettersOf(other) === lettersOf(word)),
+      { maxDistance: 2 },
+    );
   return closestMatch(word, known, { maxDistance }) ?? swapped() ?? null;
 }
 
@@ -143,7 +150,11 @@ export function formatFindings(findings: readonly ConfigFinding[], kind: 'fault'
 
 const WIDEST = 110;
 
-function excerpt({ line, column }: ConfigFinding, { text, length }: NonNullable<ConfigFinding['excerpt']>, dim: (text: string) => string): string[] {
+function excerpt(
+  { line, column }: ConfigFinding,
+  { text, length }: NonNullable<ConfigFinding['excerpt']>,
+  dim: (text: string) => string,
+): string[] {
   const start = (column ?? 1) - 1;
   // Far along a long line, the window follows the caret.
   const from = start > WIDEST - 20 ? start - 40 : 0;

@@ -17,7 +17,12 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
   const clientCa = readAuthorities(clientCaFile, [...path, 'clientCaFile'], reading);
   const crl = readPem(crlFile, [...path, 'crlFile'], reading);
   if (clientCa !== null && clientCertificate === 'none') {
-    warn('no-effect', [...path, 'clientCaFile'], 'No client is asked for a certificate, so the authorities are not used.', 'Add clientCertificate: request or require, or remove clientCaFile.');
+    warn(
+      'no-effect',
+      [...path, 'clientCaFile'],
+      'No client is asked for a certificate, so the authorities are not used.',
+      'Add clientCertificate: request or require, or remove clientCaFile.',
+    );
   }
   const listsFit = crl === null || checkLists(crl, clientCa, [...path, 'crlFile'], reading);
   const own = readOwnCertificate(certFile, keyFile, 'server', path, reading);
@@ -31,7 +36,12 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
 function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: TlsReading): void {
   names.forEach((name, index) => {
     if (name === undefined || leaf.checkHost(name) !== undefined) return;
-    warn('files', [...path, index], `The certificate in certFile is not for ${quoteValue(name)}: clients will refuse it.`, 'Put the name into the certificate (subjectAltName), or remove it here.');
+    warn(
+      'files',
+      [...path, index],
+      `The certificate in certFile is not for ${quoteValue(name)}: clients will refuse it.`,
+      'Put the name into the certificate (subjectAltName), or remove it here.',
+    );
   });
 }
 
@@ -41,10 +51,17 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
  */
 function checkLists(crl: string, clientCa: string | null, path: Path, { complain: report, warn, now }: TlsReading): boolean {
   let fit = true;
-  const complain: Complain = (...fault) => { fit = false; report(...fault); };
+  const complain: Complain = (...fault) => {
+    fit = false;
+    report(...fault);
+  };
   const lists = readRevocationLists(crl);
   if (lists.length === 0) {
-    complain(path, 'The file holds no list of revoked certificates.', 'It needs a "-----BEGIN X509 CRL-----" block; convert DER with: openssl crl -inform der.');
+    complain(
+      path,
+      'The file holds no list of revoked certificates.',
+      'It needs a "-----BEGIN X509 CRL-----" block; convert DER with: openssl crl -inform der.',
+    );
     return false;
   }
   try {
@@ -58,13 +75,31 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     if (list === null) {
       complain(path, `${which} is damaged.`, 'Export the file again.');
     } else if (list.delta) {
-      complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, 'Put the complete list of the authority in its place.');
+      complain(
+        path,
+        `${which} has only the changes since another list (delta CRL), and is not used.`,
+        'Put the complete list of the authority in its place.',
+      );
     } else if (list.unknown) {
-      complain(path, `${which} has a critical extension that TLS cannot interpret: every certificate of its authority would be refused.`, 'Have the authority issue the list without this extension, or do not mark it as critical.');
+      complain(
+        path,
+        `${which} has a critical extension that TLS cannot interpret: every certificate of its authority would be refused.`,
+        'Have the authority issue the list without this extension, or do not mark it as critical.',
+      );
     } else if (now < list.from) {
-      warn('files', path, `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`, 'Check the clock here, or fetch the current list from the authority.');
+      warn(
+        'files',
+        path,
+        `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`,
+        'Check the clock here, or fetch the current list from the authority.',
+      );
     } else if (list.until !== null && list.until < now) {
-      warn('expired', path, `${which} is out of date since ${day(list.until)}: every certificate of its authority is refused.`, 'Fetch the current list from the authority.');
+      warn(
+        'expired',
+        path,
+        `${which} is out of date since ${day(list.until)}: every certificate of its authority is refused.`,
+        'Fetch the current list from the authority.',
+      );
     }
   });
   // Faults of these were reported when they were read.
@@ -74,12 +109,24 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
     const own = lists.flatMap((list, index) => (list?.issuer === authorityNameOf(authority) ? index : []));
     if (own.length === 0) {
-      complain(path, `The file has no list of the authority ${subject}: every certificate of it would be refused.`, 'Put one list for each authority of clientCaFile into the file.');
+      complain(
+        path,
+        `The file has no list of the authority ${subject}: every certificate of it would be refused.`,
+        'Put one list for each authority of clientCaFile into the file.',
+      );
     } else if (!own.some((index) => isListSignedWith(crl, index, authority.publicKey))) {
-      complain(path, `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`, 'Fetch the current list, or put the current certificate of the authority into clientCaFile.');
+      complain(
+        path,
+        `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`,
+        'Fetch the current list, or put the current certificate of the authority into clientCaFile.',
+      );
     } else if (!names.has(idOf(authority)?.issuer ?? null)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
-      complain(path, `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`, 'Add the certificate of that authority to clientCaFile, and its list to this file.');
+      complain(
+        path,
+        `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`,
+        'Add the certificate of that authority to clientCaFile, and its list to this file.',
+      );
     }
   }
   return fit;
@@ -109,7 +156,8 @@ export function readWayFiles({ destinations, hops, probe, tracing }: Draft, read
     if (found === null || !url.some((parent) => parent?.scheme === 'socks5')) continue;
     // RFC 1929 §2: each length is one byte.
     if (found.kind === 'bearer') reading.complain(path, 'A SOCKS5 parent takes no token.', 'Put user:password into the file.');
-    else if (Buffer.byteLength(found.user) > 255 || Buffer.byteLength(found.password) > 255) reading.complain(path, 'A SOCKS5 parent takes 255 bytes of user and of password at most.', 'Use shorter ones.');
+    else if (Buffer.byteLength(found.user) > 255 || Buffer.byteLength(found.password) > 255)
+      reading.complain(path, 'A SOCKS5 parent takes 255 bytes of user and of password at most.', 'Use shorter ones.');
   }
   return {
     tls: (section, name) => tls.get(`${section} ${name}`) ?? NO_TLS,
@@ -122,7 +170,10 @@ export function readWayFiles({ destinations, hops, probe, tracing }: Draft, read
 }
 
 /** In place of files that are not read: the names for which TLS is terminated, without certificates, keys and credentials. */
-export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): { readonly files: WayFiles; readonly tlsServer: TlsServerConfig | null } {
+export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<FileContent, 'tlsServer'>): {
+  readonly files: WayFiles;
+  readonly tlsServer: TlsServerConfig | null;
+} {
   return {
     files: { tls: () => NO_TLS, credentials: () => null, tracing: { headers: [], tls: NO_TLS } },
     tlsServer: names === undefined ? null : { names, cert: '', key: '', clientCa: null, crl: null, clientCertificate },
@@ -136,9 +187,16 @@ export function checkJwksFile(file: string, path: Path, reading: TlsReading): vo
   const { name, text } = found;
   const { complain } = reading;
   const keys = keysIn(text);
-  if (keys === null) complain(path, `${name} is not a JWK set.`, 'It is JSON with a list of keys: {"keys":[…]}, as issuers serve it under jwks_uri.');
-  else if (keys.length === 0) complain(path, `${name} has no keys, so no token would be accepted.`, 'Put the public keys of the issuer there.');
-  else if (keys.some(isSecret)) complain(path, `${name} has private or secret keys.`, 'Put only the public keys there: with the others, everyone who can read the file can make tokens.');
+  if (keys === null)
+    complain(path, `${name} is not a JWK set.`, 'It is JSON with a list of keys: {"keys":[…]}, as issuers serve it under jwks_uri.');
+  else if (keys.length === 0)
+    complain(path, `${name} has no keys, so no token would be accepted.`, 'Put the public keys of the issuer there.');
+  else if (keys.some(isSecret))
+    complain(
+      path,
+      `${name} has private or secret keys.`,
+      'Put only the public keys there: with the others, everyone who can read the file can make tokens.',
+    );
   else tryKeys(name, text, keys.length, path, reading);
 }
 
@@ -151,8 +209,19 @@ function tryKeys(name: string, text: string, meant: number, path: Path, { compla
     complain(path, `${messageOf(error)}.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
     return;
   }
-  if (usable === 0) complain(path, `${name} has no key that can be read, so no token would be accepted.`, 'Put the public keys of the issuer there, as it serves them under jwks_uri.');
-  else if (usable < meant) warn('files', path, `${meant - usable} of the ${meant} keys in ${name} cannot verify signatures.`, 'Check that these are the keys with which the issuer signs.');
+  if (usable === 0)
+    complain(
+      path,
+      `${name} has no key that can be read, so no token would be accepted.`,
+      'Put the public keys of the issuer there, as it serves them under jwks_uri.',
+    );
+  else if (usable < meant)
+    warn(
+      'files',
+      path,
+      `${meant - usable} of the ${meant} keys in ${name} cannot verify signatures.`,
+      'Check that these are the keys with which the issuer signs.',
+    );
 }
 
 function isReadable(key: webcrypto.JsonWebKey): boolean {

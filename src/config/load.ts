@@ -70,7 +70,11 @@ export function loadConfig(options: LoadOptions): LoadResult {
 
 function load({ file, env, readFile = readUtf8, now = Date.now, policyOnly = false, instead }: LoadOptions): LoadResult {
   // Commands that only query the policy name the file in another way: as an operand, or in the tests.
-  const text = readSource(file, readFile, instead ?? (policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.'));
+  const text = readSource(
+    file,
+    readFile,
+    instead ?? (policyOnly ? 'Name another file.' : 'Name another with --config or ECO_EGRESS_CONFIG.'),
+  );
   if (typeof text !== 'string') return { ok: false, faults: [text] };
 
   const faults = collectFaults();
@@ -116,7 +120,10 @@ function readContent(tree: Tree, reading: TlsReading, policyOnly: boolean): Conf
 
   const draft = content.success ? draftOfContent(content.data) : draftOf(tree.value);
   crossCheck(draft, complain);
-  if (policyOnly) return content.success ? normalise(content.data, { ...nameFiles(content.data), locateFile: (path) => resolve(reading.directory, path) }) : null;
+  if (policyOnly)
+    return content.success
+      ? normalise(content.data, { ...nameFiles(content.data), locateFile: (path) => resolve(reading.directory, path) })
+      : null;
   const files = readWayFiles(draft, reading);
   const tlsServer = readTlsServer(draft.tlsServer, ['tlsServer'], reading);
   for (const [name, { tokens }] of draft.clients) {
@@ -140,7 +147,11 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
   if (character === '') return text;
   const line = text.slice(0, index).split(/\r?\n/).length;
   if (character === REPLACEMENT) return aboutFile(file, `The file is not UTF-8 text: see line ${line}.`, 'Save it as UTF-8.');
-  return aboutFile(file, `Line ${line} has the control character U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}.`, 'Take it out, or write it as an escape in double quotes.');
+  return aboutFile(
+    file,
+    `Line ${line} has the control character U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}.`,
+    'Take it out, or write it as an escape in double quotes.',
+  );
 }
 
 /** What was no UTF-8 was decoded as this. */
@@ -151,12 +162,22 @@ const NOT_OF_TEXT = /(?![\t\n\r])[\p{Cc}\u2028\u2029\ufffd]/u;
 /** A list of faults that grows as they are reported. */
 export function collectFaults(): { readonly found: Complaint[]; readonly complain: Complain } {
   const found: Complaint[] = [];
-  return { found, complain: (path, problem, instead, aim = 'value') => { found.push({ path, problem, instead, aim }); } };
+  return {
+    found,
+    complain: (path, problem, instead, aim = 'value') => {
+      found.push({ path, problem, instead, aim });
+    },
+  };
 }
 
 function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn: Warn } {
   const found: (Complaint & { kind: WarningKind })[] = [];
-  return { found, warn: (kind, path, problem, instead, aim = 'value') => { found.push({ kind, path, problem, instead, aim }); } };
+  return {
+    found,
+    warn: (kind, path, problem, instead, aim = 'value') => {
+      found.push({ kind, path, problem, instead, aim });
+    },
+  };
 }
 
 /**
@@ -168,6 +189,16 @@ function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn
  * @returns 16 hexadecimal digits, which reveal nothing of the configuration
  */
 export function hashConfig(config: Config, contents: ReadonlyMap<string, string>): string {
-  const clients = config.clients.map((client) => ({ ...client, tokens: client.tokens?.map((token) => ({ ...token, jwks: token.jwks.kind === 'file' ? (contents.get(token.jwks.path) ?? token.jwks.path) : token.jwks })) ?? null }));
-  return createHash('sha256').update(JSON.stringify({ ...config, clients })).digest('hex').slice(0, 16);
+  const clients = config.clients.map((client) => ({
+    ...client,
+    tokens:
+      client.tokens?.map((token) => ({
+        ...token,
+        jwks: token.jwks.kind === 'file' ? (contents.get(token.jwks.path) ?? token.jwks.path) : token.jwks,
+      })) ?? null,
+  }));
+  return createHash('sha256')
+    .update(JSON.stringify({ ...config, clients }))
+    .digest('hex')
+    .slice(0, 16);
 }

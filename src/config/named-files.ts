@@ -30,8 +30,19 @@ export function readNamedFile(file: string, path: Path, { directory, readFile, c
   try {
     return { name: quoteValue(full), text: readFile(full) };
   } catch (error) {
-    if (CONTENT.test(file)) complain(path, 'This looks like the content of the file, so it is not shown.', 'Write the content to a file, and its path here.', 'hidden');
-    else complain(path, `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`, 'Check the path (relative ones start at the configuration file) and its permissions.');
+    if (CONTENT.test(file))
+      complain(
+        path,
+        'This looks like the content of the file, so it is not shown.',
+        'Write the content to a file, and its path here.',
+        'hidden',
+      );
+    else
+      complain(
+        path,
+        `${quoteValue(full)} cannot be read: ${describeFileError(error)}.`,
+        'Check the path (relative ones start at the configuration file) and its permissions.',
+      );
     return null;
   }
 }
@@ -43,7 +54,12 @@ const CONTENT = /-----BEGIN |\n|: |^Bearer |^[^/\\]+:(?![/\\])/;
 export function readSecretFile(file: string, path: Path, reading: FileReading): NamedFile | null {
   const found = readNamedFile(file, path, reading);
   if (found !== null && isForEverybody(resolve(reading.directory, file))) {
-    reading.warn('files', path, `${found.name} may be read by every user of this system.`, 'Remove that permission: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.');
+    reading.warn(
+      'files',
+      path,
+      `${found.name} may be read by every user of this system.`,
+      'Remove that permission: chmod o-rwx. In Kubernetes, set defaultMode: 0440 on the Secret volume, and fsGroup on the pod.',
+    );
   }
   return found;
 }
@@ -68,7 +84,10 @@ const FILE_ERRORS = new Map([
 export function describeFileError(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
   // Node's message repeats the path.
-  return FILE_ERRORS.get(code) ?? (error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? getSystemErrorMessage(error.errno) : messageOf(error));
+  return (
+    FILE_ERRORS.get(code) ??
+    (error instanceof Error && 'errno' in error && typeof error.errno === 'number' ? getSystemErrorMessage(error.errno) : messageOf(error))
+  );
 }
 
 /** What was thrown, as text. */
@@ -79,7 +98,15 @@ export function messageOf(error: unknown): string {
 // Reads the file with the header lines for a collector of traces. Its content is never quoted.
 
 /** Written by the exporter of the traces. */
-const OTHERS_HEADERS: ReadonlySet<string> = new Set(['host', 'content-type', 'content-length', 'content-encoding', 'transfer-encoding', 'connection', 'user-agent']);
+const OTHERS_HEADERS: ReadonlySet<string> = new Set([
+  'host',
+  'content-type',
+  'content-length',
+  'content-encoding',
+  'transfer-encoding',
+  'connection',
+  'user-agent',
+]);
 
 /** Lines of `Name: value`; empty: no file, or a fault was reported. */
 export function readHeaderLines(file: string | undefined, path: Path, reading: FileReading): (readonly [name: string, value: string])[] {
@@ -90,11 +117,28 @@ export function readHeaderLines(file: string | undefined, path: Path, reading: F
     // RFC 9110 §5.1 and §5.5: a token, then visible ASCII.
     const [, name = '', value = ''] = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)[ \t]*$/.exec(line) ?? [];
     const lower = name.toLowerCase();
-    const problem = name === '' ? 'is not a header line' : OTHERS_HEADERS.has(lower) ? `is ${name}, which the proxy writes itself` : headers.some(([other]) => other.toLowerCase() === lower) ? `is ${name} once more` : null;
+    const problem =
+      name === ''
+        ? 'is not a header line'
+        : OTHERS_HEADERS.has(lower)
+          ? `is ${name}, which the proxy writes itself`
+          : headers.some(([other]) => other.toLowerCase() === lower)
+            ? `is ${name} once more`
+            : null;
     if (problem === null) headers.push([name, value]);
-    else reading.complain(path, `Line ${index + 1} of ${found?.name ?? ''} ${problem}.`, 'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.');
+    else
+      reading.complain(
+        path,
+        `Line ${index + 1} of ${found?.name ?? ''} ${problem}.`,
+        'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.',
+      );
   }
-  if (found !== null && found.text.trim() === '') reading.complain(path, `${found.name} is empty.`, 'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.');
+  if (found !== null && found.text.trim() === '')
+    reading.complain(
+      path,
+      `${found.name} is empty.`,
+      'Each line is one header: its name, a colon, its value, as in Authorization: Bearer TOKEN.',
+    );
   return headers;
 }
 

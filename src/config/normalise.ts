@@ -1,5 +1,21 @@
 /** The content of a checked file in the form for the rest of the program: lists instead of names, nulls instead of gaps, frozen. */
-import type { CircuitBreakerConfig, ClientConfig, Config, DestinationConfig, Form, GatewayConfig, HopConfig, ListenerConfig, PodsConfig, RateLimits, RuleConfig, SourceIpConfig, TlsServerConfig, TokenConfig, TracingConfig } from './config.ts';
+import type {
+  CircuitBreakerConfig,
+  ClientConfig,
+  Config,
+  DestinationConfig,
+  Form,
+  GatewayConfig,
+  HopConfig,
+  ListenerConfig,
+  PodsConfig,
+  RateLimits,
+  RuleConfig,
+  SourceIpConfig,
+  TlsServerConfig,
+  TokenConfig,
+  TracingConfig,
+} from './config.ts';
 import type { WayFiles } from './key-files.ts';
 import type { FileContent } from './schema.ts';
 
@@ -49,31 +65,34 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
       admin: { ...content.listeners.admin.address, hosts: distinct(content.listeners.admin.hosts ?? []) },
     },
     tlsServer,
-    clients: Object.entries(content.clients).map(
-      ([name, { addresses, basic, tokens, certificates }]): ClientConfig => ({
-        name,
-        addresses: orNull(addresses),
-        basic: basic ?? null,
-        tokens: tokens?.map((token) => normaliseToken(token, locateFile)) ?? null,
-        certificates: orNull(certificates),
-      }),
-    ),
+    clients: Object.entries(content.clients).map(([name, { addresses, basic, tokens, certificates }]): ClientConfig => ({
+      name,
+      addresses: orNull(addresses),
+      basic: basic ?? null,
+      tokens: tokens?.map((token) => normaliseToken(token, locateFile)) ?? null,
+      certificates: orNull(certificates),
+    })),
     destinations,
-    rules: content.rules.map(
-      (rule): RuleConfig => ({
-        clients: distinct(rule.clients),
-        destinations: distinct(rule.destinations),
-        methods: orNull(rule.methods),
-        paths: orNull(rule.paths),
-        from: rule.from ?? null,
-        until: rule.until ?? null,
-        owner: rule.owner ?? null,
-        reason: rule.reason ?? null,
-        ticket: rule.ticket ?? null,
-        report: rule.report,
-        rate: rule.rate === undefined ? null : { perAddress: readRateLimits(rule.rate.perAddress), perClient: readRateLimits(rule.rate.perClient), whenExhausted: rule.rate.whenExhausted },
-      }),
-    ),
+    rules: content.rules.map((rule): RuleConfig => ({
+      clients: distinct(rule.clients),
+      destinations: distinct(rule.destinations),
+      methods: orNull(rule.methods),
+      paths: orNull(rule.paths),
+      from: rule.from ?? null,
+      until: rule.until ?? null,
+      owner: rule.owner ?? null,
+      reason: rule.reason ?? null,
+      ticket: rule.ticket ?? null,
+      report: rule.report,
+      rate:
+        rule.rate === undefined
+          ? null
+          : {
+              perAddress: readRateLimits(rule.rate.perAddress),
+              perClient: readRateLimits(rule.rate.perClient),
+              whenExhausted: rule.rate.whenExhausted,
+            },
+    })),
     hops: [...hops.values()],
     sourceIp: readSourceIp(content.sourceIp, way, files),
     nat: { ...content.nat, ports: content.nat.ports ?? null },
@@ -94,7 +113,13 @@ export function normalise(content: FileContent, { files, tlsServer, locateFile }
 
 type ListenerContent<F extends Form> = Omit<FileContent['listeners']['tls'][number], 'forms'> & { readonly forms: readonly F[] };
 
-function readListener<F extends Form>({ address, forms, trustedPeers = [], proxyProtocol, believe = [] }: ListenerContent<F>): ListenerConfig & { readonly forms: readonly F[] } {
+function readListener<F extends Form>({
+  address,
+  forms,
+  trustedPeers = [],
+  proxyProtocol,
+  believe = [],
+}: ListenerContent<F>): ListenerConfig & { readonly forms: readonly F[] } {
   return { ...address, forms: distinct(forms), trustedPeers: distinct(trustedPeers), proxyProtocol, believe: distinct(believe) };
 }
 
@@ -103,7 +128,15 @@ function readGateway({ url, rewrite, ...rest }: NonNullable<FileContent['destina
 }
 
 function readHop(name: string, { url, addresses, connect, coolDown }: FileContent['hops'][string], files: WayFiles): HopConfig {
-  return { name, parents: url, addresses: orNull(addresses), credentials: files.credentials(name), tls: files.tls('hops', name), connect, coolDown };
+  return {
+    name,
+    parents: url,
+    addresses: orNull(addresses),
+    credentials: files.credentials(name),
+    tls: files.tls('hops', name),
+    connect,
+    coolDown,
+  };
 }
 
 function readRateLimits(limits: NonNullable<FileContent['rules'][number]['rate']>['perAddress']): RateLimits | null {
@@ -113,13 +146,32 @@ function readRateLimits(limits: NonNullable<FileContent['rules'][number]['rate']
 }
 
 /** The keys of the destination; missing ones come from the common section. */
-function readCircuitBreaker(common: FileContent['circuitBreaker'], own: FileContent['destinations'][string]['circuitBreaker']): CircuitBreakerConfig | null {
-  const { enabled = common.enabled, failures = common.failures, over = common.over, pause = common.pause, longestPause = common.longestPause, statuses = [] } = own;
+function readCircuitBreaker(
+  common: FileContent['circuitBreaker'],
+  own: FileContent['destinations'][string]['circuitBreaker'],
+): CircuitBreakerConfig | null {
+  const {
+    enabled = common.enabled,
+    failures = common.failures,
+    over = common.over,
+    pause = common.pause,
+    longestPause = common.longestPause,
+    statuses = [],
+  } = own;
   return enabled ? { failures, over, pause, longestPause, statuses: distinct(statuses) } : null;
 }
 
-function readPods(entries: Readonly<Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>>): PodsConfig[] {
-  return Object.entries(entries).map(([name, { namespace, labels = [], port = null }]) => ({ name, namespace, labels: Object.fromEntries(labels), port }));
+function readPods(
+  entries: Readonly<
+    Record<string, { namespace: string; labels?: readonly (readonly [string, string])[] | undefined; port?: number | undefined }>
+  >,
+): PodsConfig[] {
+  return Object.entries(entries).map(([name, { namespace, labels = [], port = null }]) => ({
+    name,
+    namespace,
+    labels: Object.fromEntries(labels),
+    port,
+  }));
 }
 
 /** Null without an endpoint, for example while its variable is empty. */
@@ -128,12 +180,27 @@ function readTracing({ endpoint, sample, perClient, serviceName }: FileContent['
 }
 
 /** Null when the section sets nothing, for example while its variables are empty. */
-function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'], way: (via?: readonly string[]) => HopConfig[], files: WayFiles): SourceIpConfig | null {
+function readSourceIp(
+  { expected, probe, gateReadiness }: FileContent['sourceIp'],
+  way: (via?: readonly string[]) => HopConfig[],
+  files: WayFiles,
+): SourceIpConfig | null {
   const { url, via, addresses, field, every, timeout } = probe;
   if (expected === undefined && url === undefined) return null;
   return {
     expected: distinct(expected ?? []),
-    probe: url === undefined ? null : { ...url, every, timeout, field: field ?? null, via: way(via), addresses: orNull(addresses), tls: files.tls('sourceIp', 'probe') },
+    probe:
+      url === undefined
+        ? null
+        : {
+            ...url,
+            every,
+            timeout,
+            field: field ?? null,
+            via: way(via),
+            addresses: orNull(addresses),
+            tls: files.tls('sourceIp', 'probe'),
+          },
     gateReadiness,
   };
 }
@@ -141,8 +208,12 @@ function readSourceIp({ expected, probe, gateReadiness }: FileContent['sourceIp'
 type TokenContent = NonNullable<FileContent['clients'][string]['tokens']>[number];
 
 /** The schema ensures that one of file and URL is set. */
-function normaliseToken({ issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent, locateFile: NormaliseOptions['locateFile']): TokenConfig {
-  const jwks = jwksUrl === undefined ? ({ kind: 'file', path: locateFile(jwksFile ?? '') } as const) : ({ kind: 'url', url: jwksUrl } as const);
+function normaliseToken(
+  { issuer, audience, subjects, jwksFile, jwksUrl }: TokenContent,
+  locateFile: NormaliseOptions['locateFile'],
+): TokenConfig {
+  const jwks =
+    jwksUrl === undefined ? ({ kind: 'file', path: locateFile(jwksFile ?? '') } as const) : ({ kind: 'url', url: jwksUrl } as const);
   return { issuer, audience, subjects: distinct(subjects), jwks };
 }
 

@@ -24,13 +24,14 @@ export function readUtf8(path: string): string {
 /** A chunk at a time: neither a pipe nor a file that grows says how much is to come. */
 function readOpened(file: number): string {
   const chunks: Buffer[] = [];
-  for (let length = 0; length <= LARGEST_FILE; ) {
+  for (let length = 0; length <= LARGEST_FILE;) {
     const chunk = Buffer.allocUnsafe(65_536);
     const read = readSync(file, chunk);
     if (read === 0) {
       const [first, second] = chunks[0] ?? [];
       // A byte order mark, or half of an ASCII character. No certificate in DER begins so.
-      if ((first === 0) !== (second === 0) || (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) throw new Error('it is UTF-16. Save it as UTF-8');
+      if ((first === 0) !== (second === 0) || (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))
+        throw new Error('it is UTF-16. Save it as UTF-8');
       return WITHOUT_MARK.decode(Buffer.concat(chunks));
     }
     chunks.push(chunk.subarray(0, read));

@@ -22,7 +22,9 @@ export function invalidValue(problem: string, instead: string): InvalidValue {
 }
 
 /** What the readers with bounds accept, for the JSON Schema of the file: numbers, characters of a line, or a text with a unit. */
-export type ReaderBounds = { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number } | { readonly takes: 'duration' | 'size' | 'rate' | 'byte-rate' };
+export type ReaderBounds =
+  | { readonly takes: 'integer' | 'line'; readonly least: number; readonly most: number }
+  | { readonly takes: 'duration' | 'size' | 'rate' | 'byte-rate' };
 
 /** For each reader with bounds. */
 export const READER_BOUNDS = new WeakMap<(value: unknown) => Read<unknown>, ReaderBounds>();
@@ -39,18 +41,29 @@ const CONFIG_NAME = /^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$/;
 /** A name in the configuration: lower-case letters, digits and dashes, with a letter among them, no dash first, at most 63 characters. */
 export function readName(value: unknown): Read<string> {
   if (typeof value === 'string' && CONFIG_NAME.test(value)) return { value };
-  return invalidValue(`${showValue(value)} is not a name.`, 'Use lower-case letters, digits and dashes, with a letter among them, at most 63, no dash first: eco-sit.');
+  return invalidValue(
+    `${showValue(value)} is not a name.`,
+    'Use lower-case letters, digits and dashes, with a letter among them, at most 63, no dash first: eco-sit.',
+  );
 }
 
 /** RFC 1123 label, as Kubernetes requires for namespaces. */
 export function readNamespace(value: unknown): Read<string> {
   if (typeof value === 'string' && /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(value)) return { value };
-  return invalidValue(`${showValue(value)} is not a namespace.`, 'Use lower-case letters, digits and dashes, at most 63, no dash first or last: dynatrace-sit.');
+  return invalidValue(
+    `${showValue(value)} is not a namespace.`,
+    'Use lower-case letters, digits and dashes, at most 63, no dash first or last: dynatrace-sit.',
+  );
 }
 
 /** `app=activegateway`, as Kubernetes labels: the key may have a prefix, the value may be empty. */
 export function readLabel(value: unknown): Read<readonly [key: string, value: string]> {
-  const match = typeof value === 'string' ? /^((?:(?=[^/]{1,253}\/)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(value) : null;
+  const match =
+    typeof value === 'string'
+      ? /^((?:(?=[^/]{1,253}\/)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\/)?[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?)?)$/.exec(
+          value,
+        )
+      : null;
   const [, key, text] = match ?? [];
   if (key !== undefined && text !== undefined) return { value: [key, text] };
   return invalidValue(`${showValue(value)} is not a label.`, 'Write key=value, as in app.kubernetes.io/name=activegateway.');
@@ -60,9 +73,13 @@ export function readLabel(value: unknown): Read<readonly [key: string, value: st
 export function readInteger(least: number, most: number): (value: unknown) => Read<number> {
   return bounded({ takes: 'integer', least, most }, (value) => {
     const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
-    if (typeof number !== 'number' || !Number.isInteger(number) || number < least || number > most) return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
+    if (typeof number !== 'number' || !Number.isInteger(number) || number < least || number > most)
+      return invalidValue(`${showValue(value)} is not possible here.`, `Write a whole number from ${least} to ${most}.`);
     if (number === value) return { value: number };
-    return invalidValue(`${showValue(value)} is text, not a number.`, `Write it without quotes: ${number}. A variable too: \${NAME}, on a line of its own.`);
+    return invalidValue(
+      `${showValue(value)} is text, not a number.`,
+      `Write it without quotes: ${number}. A variable too: \${NAME}, on a line of its own.`,
+    );
   });
 }
 
@@ -92,7 +109,12 @@ export function readShare(value: unknown): Read<number> {
   return invalidValue(`${showValue(value)} is not a share.`, 'Write a number from 0 to 1, without quotes: 0.1 is every tenth.');
 }
 
-const UNIT_MS = new Map([['ms', 1], ['s', 1000], ['m', 60_000], ['h', 3_600_000]]);
+const UNIT_MS = new Map([
+  ['ms', 1],
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+]);
 
 /** Ms: timers of the platform hold 31 bits of them, which are 596 hours. */
 const LONGEST_DURATION = 576 * 3_600_000;
@@ -107,11 +129,18 @@ export function readDuration(least: 'zero' | 'positive'): (value: unknown) => Re
     if (/^\d+$/.test(digits)) {
       if (Number(digits) === 0 && least === 'positive') return invalidValue(`${digits} would end everything at once.`, MORE_THAN_ZERO);
       const possible = [...UNIT_MS].filter(([, ms]) => Number(digits) * ms <= LONGEST_DURATION).map(([name]) => `${digits}${name}`);
-      return invalidValue(`${digits} has no unit.`, possible.length === 0 ? AT_MOST : `Write a duration with its unit: ${possible.join(', ')}.`);
+      return invalidValue(
+        `${digits} has no unit.`,
+        possible.length === 0 ? AT_MOST : `Write a duration with its unit: ${possible.join(', ')}.`,
+      );
     }
     const match = typeof value === 'string' ? /^(\d+)(ms|s|m|h)$/.exec(value) : null;
     const unit = UNIT_MS.get(match?.[2] ?? '');
-    if (unit === undefined) return invalidValue(`${showValue(value)} is not a duration.`, 'Write a whole number and its unit, with nothing between: 500ms, 30s, 5m or 2h.');
+    if (unit === undefined)
+      return invalidValue(
+        `${showValue(value)} is not a duration.`,
+        'Write a whole number and its unit, with nothing between: 500ms, 30s, 5m or 2h.',
+      );
     const ms = Number(match?.[1]) * unit;
     if (ms > LONGEST_DURATION) return invalidValue(`${showValue(value)} is too long.`, AT_MOST);
     if (ms === 0 && least === 'positive') return invalidValue(`${showValue(value)} would end everything at once.`, MORE_THAN_ZERO);
@@ -128,7 +157,11 @@ export function readEvery(value: unknown): Read<number | null> {
   return 'value' in read ? read : invalidValue(read.problem, `${read.instead} Never is off.`);
 }
 
-const UNIT_BYTES = new Map([['B', 1], ['KiB', 1024], ['MiB', 1024 * 1024]]);
+const UNIT_BYTES = new Map([
+  ['B', 1],
+  ['KiB', 1024],
+  ['MiB', 1024 * 1024],
+]);
 
 /** `4096B`, `64KiB` or `1MiB`, as bytes. Bounds are in KiB. */
 export function readSize(leastKiB: number, mostKiB: number): (value: unknown) => Read<number> {
@@ -138,7 +171,11 @@ export function readSize(leastKiB: number, mostKiB: number): (value: unknown) =>
     }
     const match = typeof value === 'string' ? /^(\d+)(B|KiB|MiB)$/.exec(value) : null;
     const unit = UNIT_BYTES.get(match?.[2] ?? '');
-    if (unit === undefined) return invalidValue(`${showValue(value)} is not a size.`, 'Write a whole number and its unit, with nothing between: 4096B, 64KiB or 1MiB.');
+    if (unit === undefined)
+      return invalidValue(
+        `${showValue(value)} is not a size.`,
+        'Write a whole number and its unit, with nothing between: 4096B, 64KiB or 1MiB.',
+      );
     const bytes = Number(match?.[1]) * unit;
     if (bytes >= leastKiB * 1024 && bytes <= mostKiB * 1024) return { value: bytes };
     return invalidValue(`${showValue(value)} is not possible here.`, `Write a size from ${leastKiB}KiB to ${mostKiB}KiB.`);
@@ -156,7 +193,8 @@ export function readOneLine(longest: number): (value: unknown) => Read<string> {
   return bounded({ takes: 'line', least: 1, most: longest }, (value) => {
     if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
     if (value.length > longest) return invalidValue(`${showValue(value)} has ${value.length} characters.`, `Write at most ${longest}.`);
-    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value)) return invalidValue(`${showValue(value)} has a line break or an invisible character.`, 'Write one line of plain text.');
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value))
+      return invalidValue(`${showValue(value)} has a line break or an invisible character.`, 'Write one line of plain text.');
     return { value: value.trim() };
   });
 }
@@ -172,14 +210,20 @@ export function readMoment(value: unknown): Read<number> {
   if (typeof value !== 'string') return invalidValue(`${showValue(value)} is not a moment.`, example);
   const match = MOMENT.exec(value);
   if (match === null) {
-    const found = /^\d{4}-\d{2}-\d{2}$/.test(value) ? 'is a date without a time' : /^\d{4}-\d{2}-\d{2}T[\d:.]+$/.test(value) ? 'has no offset from UTC' : 'is not a moment';
+    const found = /^\d{4}-\d{2}-\d{2}$/.test(value)
+      ? 'is a date without a time'
+      : /^\d{4}-\d{2}-\d{2}T[\d:.]+$/.test(value)
+        ? 'has no offset from UTC'
+        : 'is not a moment';
     return invalidValue(`${showValue(value)} ${found}.`, example);
   }
   const [, date = '', time = '', offset = ''] = match;
   const utc = Date.parse(`${date}T${time}Z`);
   const ms = Date.parse(value);
   // The platform reads 30 February as 2 March.
-  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`)) return invalidValue(`${showValue(value)} is not a valid date and time.`, example);
-  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000) return invalidValue(`${showValue(value)} has an offset from UTC that does not exist.`, example);
+  if (Number.isNaN(ms) || !new Date(utc).toISOString().startsWith(`${date}T${time}`))
+    return invalidValue(`${showValue(value)} is not a valid date and time.`, example);
+  if (offset !== 'Z' && Math.abs(ms - utc) > 14 * 3_600_000)
+    return invalidValue(`${showValue(value)} has an offset from UTC that does not exist.`, example);
   return { value: ms };
 }

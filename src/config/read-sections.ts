@@ -15,8 +15,12 @@ const PLAIN_SEGMENTS = /^(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._~-]+)+$/;
 export function readPrefix(value: unknown): Read<string> {
   const prefix = typeof value === 'string' ? value.replace(/\/$/, '') : '';
   if (PLAIN_SEGMENTS.test(prefix)) return { value: prefix };
-  if (value === '/' || value === '') return invalidValue(`${showValue(value)} would take every request that is meant for a host.`, 'Write a path of its own, like /eco.');
-  return invalidValue(`${showValue(value)} is not a gateway prefix.`, 'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.');
+  if (value === '/' || value === '')
+    return invalidValue(`${showValue(value)} would take every request that is meant for a host.`, 'Write a path of its own, like /eco.');
+  return invalidValue(
+    `${showValue(value)} is not a gateway prefix.`,
+    'Write a plain path that starts with a slash, like /eco: letters, digits, and . _ ~ - between slashes.',
+  );
 }
 
 /** The target of requests under the prefix. */
@@ -26,35 +30,57 @@ export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme
   if (match === null) return invalidValue(`${showValue(value)} is not a URL.`, example);
   const scheme = match[1]?.toLowerCase();
   if (scheme !== 'http' && scheme !== 'https') return invalidValue(`${showValue(value)} is neither http nor https.`, example);
-  if (match[2]?.includes('@') === true) return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: each client sends its own.');
+  if (match[2]?.includes('@') === true)
+    return invalidValue('The URL holds credentials, which would be shown wherever it is.', 'Leave them out: each client sends its own.');
   const authority = parseAuthority(match[2] ?? '', scheme === 'https' ? 443 : 80);
   if (typeof authority === 'string') return invalidValue(`What follows :// in ${showValue(value)} ${authority}.`, example);
-  if (match[4] !== undefined) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
+  if (match[4] !== undefined)
+    return invalidValue(`${showValue(value)} has a query or fragment.`, 'Leave it out: the query is the one of each request.');
   const basePath = (match[3] ?? '').replace(/\/$/, '');
-  if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath)) return invalidValue(`The path in ${showValue(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');
+  if (basePath !== '' && !PLAIN_SEGMENTS.test(basePath))
+    return invalidValue(`The path in ${showValue(value)} is not a plain path.`, 'Use letters, digits, and . _ ~ - between single slashes.');
   return { value: { scheme, host: authority.host, port: authority.port, basePath } };
 }
 
 /** RFC 9110 §9.1: a token, and its case matters. */
 export function readMethod(value: unknown): Read<string> {
-  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value)) return invalidValue(`${showValue(value)} is not a method.`, 'Write methods like GET and POST.');
+  if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value))
+    return invalidValue(`${showValue(value)} is not a method.`, 'Write methods like GET and POST.');
   if (value === '*') return invalidValue('"*" is not a method.', 'Take methods out: without it, every method may be used.');
-  if (value.toUpperCase() === 'CONNECT') return invalidValue('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
-  if (value !== value.toUpperCase()) return invalidValue(`${showValue(value)} would never match: methods are case-sensitive.`, `Write ${value.toUpperCase()}.`);
+  if (value.toUpperCase() === 'CONNECT')
+    return invalidValue('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
+  if (value !== value.toUpperCase())
+    return invalidValue(`${showValue(value)} would never match: methods are case-sensitive.`, `Write ${value.toUpperCase()}.`);
   return { value };
 }
 
 /** A path with `*` inside segments, `**` for whole segments, and a final `*` for everything that follows (policy/patterns.ts). */
 export function readPathPattern(value: unknown): Read<string> {
-  if (typeof value !== 'string' || !value.startsWith('/')) return invalidValue(`${showValue(value)} is not a path.`, 'Write a path that starts with a slash, like /api/orders, or /api/* for all below.');
-  if (/[?#]/.test(value)) return invalidValue(`${showValue(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
-  if (/[{}]/.test(value)) return invalidValue(`${showValue(value)} has braces, which are not allowed in a path.`, 'Write * for a part that varies: /orders/*/items.');
+  if (typeof value !== 'string' || !value.startsWith('/'))
+    return invalidValue(
+      `${showValue(value)} is not a path.`,
+      'Write a path that starts with a slash, like /api/orders, or /api/* for all below.',
+    );
+  if (/[?#]/.test(value))
+    return invalidValue(`${showValue(value)} has a query or fragment.`, 'Write the path alone: queries are not checked.');
+  if (/[{}]/.test(value))
+    return invalidValue(
+      `${showValue(value)} has braces, which are not allowed in a path.`,
+      'Write * for a part that varies: /orders/*/items.',
+    );
   if (value.split('/').some((segment) => segment.includes('**') && segment !== '**')) {
-    return invalidValue(`${showValue(value)} has ** inside a segment.`, 'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.');
+    return invalidValue(
+      `${showValue(value)} has ** inside a segment.`,
+      'Write ** as a segment of its own, like /api/**/items, or one * for a part of a segment.',
+    );
   }
   // A path that is refused before patterns are compared could never match one.
   const ambiguity = /["<>^`|]/.test(value) ? 'has a character that is not allowed in a path' : findAmbiguity(value.replaceAll(/\*+/g, 'x'));
-  if (ambiguity !== null) return invalidValue(`${showValue(value)} can never match: it ${ambiguity}, and such paths are refused.`, 'Write the path in its plain form, like /api/orders.');
+  if (ambiguity !== null)
+    return invalidValue(
+      `${showValue(value)} can never match: it ${ambiguity}, and such paths are refused.`,
+      'Write the path in its plain form, like /api/orders.',
+    );
   return { value };
 }
 
@@ -65,7 +91,21 @@ function readFieldPattern(value: unknown): string | null {
 }
 
 /** Fields for routing and framing are written anew for each connection. */
-const FRAMING = new Set(['host', 'content-length', 'transfer-encoding', 'connection', 'keep-alive', 'te', 'trailer', 'upgrade', 'expect', 'proxy-authorization', 'proxy-authenticate', 'proxy-connection', 'http2-settings']);
+const FRAMING = new Set([
+  'host',
+  'content-length',
+  'transfer-encoding',
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'upgrade',
+  'expect',
+  'proxy-authorization',
+  'proxy-authenticate',
+  'proxy-connection',
+  'http2-settings',
+]);
 /** Fields decided by keys of their own. */
 const OWN_KEYS = new Map([
   ['via', 'headers.via'],
@@ -76,19 +116,34 @@ const OWN_KEYS = new Map([
 /** A header field that is not to reach any partner. */
 export function readDroppedField(value: unknown): Read<string> {
   const name = readFieldPattern(value);
-  if (name === null) return invalidValue(`${showValue(value)} is not the name of a header field.`, 'Write a name like x-corp-user, or x-corp-* for all that begin so.');
-  if (FRAMING.has(name)) return invalidValue(`${showValue(value)} belongs to each connection, and is never passed on as it came.`, 'Take it out here.');
+  if (name === null)
+    return invalidValue(
+      `${showValue(value)} is not the name of a header field.`,
+      'Write a name like x-corp-user, or x-corp-* for all that begin so.',
+    );
+  if (FRAMING.has(name))
+    return invalidValue(`${showValue(value)} belongs to each connection, and is never passed on as it came.`, 'Take it out here.');
   const key = OWN_KEYS.get(name);
-  return key === undefined ? { value: name } : invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
+  return key === undefined
+    ? { value: name }
+    : invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
 }
 
 /** A header field that is forwarded although it is removed by default. */
 export function readKeptField(value: unknown): Read<string> {
   const name = readFieldPattern(value);
-  if (name === null) return invalidValue(`${showValue(value)} is not the name of a header field.`, 'Write a name like x-real-ip, or x-ssl-* for all that begin so.');
+  if (name === null)
+    return invalidValue(
+      `${showValue(value)} is not the name of a header field.`,
+      'Write a name like x-real-ip, or x-ssl-* for all that begin so.',
+    );
   const key = OWN_KEYS.get(name);
   if (key !== undefined) return invalidValue(`${showValue(value)} has a key of its own.`, `Take it out here, and set ${key}.`);
-  if (name === 'x-forwarded-client-cert') return invalidValue(`${showValue(value)} names the client's certificate to peers that trust this proxy, and is never passed on.`, 'Take it out here.');
+  if (name === 'x-forwarded-client-cert')
+    return invalidValue(
+      `${showValue(value)} names the client's certificate to peers that trust this proxy, and is never passed on.`,
+      'Take it out here.',
+    );
   if (coversClaim(name)) return { value: name };
   return invalidValue(`${showValue(value)} is not dropped in the first place.`, 'Take it out here; docs/headers.md lists what is dropped.');
 }
@@ -101,8 +156,13 @@ const UNSEEN_IN_NAME = /[\p{C}\p{Zl}\p{Zp}]/u;
 
 /** A user-id of Basic authentication, in the form NFC (RFC 7617 §2: no colon, no control characters). */
 export function readUser(value: unknown): Read<string> {
-  if (typeof value !== 'string' || value === '') return invalidValue(`${showValue(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
-  if (value.includes(':') || UNSEEN_IN_NAME.test(value)) return invalidValue(`${showValue(value)} has ${value.includes(':') ? 'a colon, which no Basic user can have' : 'an invisible character'}.`, 'Write the name without it.');
+  if (typeof value !== 'string' || value === '')
+    return invalidValue(`${showValue(value)} is not a user.`, 'Write a name, in quotes if it looks like a number.');
+  if (value.includes(':') || UNSEEN_IN_NAME.test(value))
+    return invalidValue(
+      `${showValue(value)} has ${value.includes(':') ? 'a colon, which no Basic user can have' : 'an invisible character'}.`,
+      'Write the name without it.',
+    );
   return { value: value.normalize('NFC') };
 }
 
@@ -118,16 +178,27 @@ export function readPasswordHash(value: unknown): Read<string> {
 export function readClaim(value: unknown): Read<string> {
   if (typeof value === 'string' && value !== '' && !UNSEEN_IN_NAME.test(value) && value.trim() === value) {
     if (!value.includes('*')) return { value };
-    return invalidValue(`${showValue(value)} has a *, but is compared character by character.`, 'Write it whole, as it is in the tokens. Only subjects may have a *.');
+    return invalidValue(
+      `${showValue(value)} has a *, but is compared character by character.`,
+      'Write it whole, as it is in the tokens. Only subjects may have a *.',
+    );
   }
-  return invalidValue(`${showValue(value)} is not a text as tokens have it.`, 'Write it exactly as in the tokens, like https://kubernetes.default.svc.');
+  return invalidValue(
+    `${showValue(value)} is not a text as tokens have it.`,
+    'Write it exactly as in the tokens, like https://kubernetes.default.svc.',
+  );
 }
 
 /** A token's subject, exact or with `*`. */
 export function readSubject(value: unknown): Read<string> {
   const example = 'Write it as in the tokens, like system:serviceaccount:dynatrace-sit:*.';
-  if (typeof value !== 'string' || value === '' || UNSEEN_IN_NAME.test(value) || value.trim() !== value) return invalidValue(`${showValue(value)} is not a subject.`, example);
-  if (value.includes('**')) return invalidValue(`${showValue(value)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
+  if (typeof value !== 'string' || value === '' || UNSEEN_IN_NAME.test(value) || value.trim() !== value)
+    return invalidValue(`${showValue(value)} is not a subject.`, example);
+  if (value.includes('**'))
+    return invalidValue(
+      `${showValue(value)} has two * in a row.`,
+      'Write one: at the end it matches all that follows, elsewhere characters other than / and :.',
+    );
   return { value };
 }
 
@@ -146,9 +217,16 @@ export function readCertificateName(value: unknown): Read<string> {
 function readUriName(written: string, uri: string): Read<string> {
   const match = /^([a-z][a-z0-9+.-]*:\/\/)([^/?#*]+)(\/[^?#]*)?$/.exec(uri);
   if (match === null || /[^\x21-\x7e]/.test(uri)) {
-    return invalidValue(`${showValue(written)} is not a URI with a host of its own.`, 'Write scheme and host in full, and a * only in the path: spiffe://cluster.local/ns/dynatrace-sit/*.');
+    return invalidValue(
+      `${showValue(written)} is not a URI with a host of its own.`,
+      'Write scheme and host in full, and a * only in the path: spiffe://cluster.local/ns/dynatrace-sit/*.',
+    );
   }
-  if (uri.includes('**')) return invalidValue(`${showValue(written)} has two * in a row.`, 'Write one: at the end it matches all that follows, elsewhere characters other than / and :.');
+  if (uri.includes('**'))
+    return invalidValue(
+      `${showValue(written)} has two * in a row.`,
+      'Write one: at the end it matches all that follows, elsewhere characters other than / and :.',
+    );
   return { value: `URI:${uri}` };
 }
 
@@ -157,9 +235,13 @@ export function readJwksUrl(value: unknown): Read<string> {
   const example = 'Write a URL like https://kubernetes.default.svc/openid/v1/jwks, or use jwksFile.';
   const url = parseHttpUrl(value);
   if (url === null) return invalidValue(`${showValue(value)} is not an https URL.`, example);
-  if (url.username !== '' || url.password !== '' || url.hash !== '') return invalidValue(`${quoteValue(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
+  if (url.username !== '' || url.password !== '' || url.hash !== '')
+    return invalidValue(`${quoteValue(url.host)} has a user or a fragment.`, 'Leave user, password and fragment out of jwksUrl.');
   if (url.protocol === 'http:' && !isThisMachine(url)) {
-    return invalidValue(`${showValue(value)} is plain http: an attacker on the network could answer with other keys.`, 'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.');
+    return invalidValue(
+      `${showValue(value)} is plain http: an attacker on the network could answer with other keys.`,
+      'Write https. http is only for this machine, like http://127.0.0.1:8001/keys.',
+    );
   }
   return { value: url.href };
 }

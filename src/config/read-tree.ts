@@ -6,7 +6,19 @@
  * Variables are filled into scalars after parsing, so a value from the
  * environment is always one scalar, with any characters.
  */
-import { type Document, isAlias, isCollection, isMap, isScalar, isSeq, type LineCounter, type ParsedNode, Scalar, type YAMLMap, type YAMLSeq } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isCollection,
+  isMap,
+  isScalar,
+  isSeq,
+  type LineCounter,
+  type ParsedNode,
+  Scalar,
+  type YAMLMap,
+  type YAMLSeq,
+} from 'yaml';
 import { type Complain, type Path, quoteValue, type Range } from './finding.ts';
 
 // Puts environment variables into one scalar: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
@@ -38,11 +50,20 @@ export function interpolate(source: string, env: Environment): Interpolated {
     const name = match?.[1];
     const fallback = match?.[2];
     if (close === '') {
-      problems.push({ problem: `${quoteValue(written)} has no closing brace.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
+      problems.push({
+        problem: `${quoteValue(written)} has no closing brace.`,
+        instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.',
+      });
     } else if (name === undefined) {
-      problems.push({ problem: `${quoteValue(written)} is not a variable.`, instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.' });
+      problems.push({
+        problem: `${quoteValue(written)} is not a variable.`,
+        instead: 'Write ${NAME} or ${NAME:-default}; $${ is a literal ${.',
+      });
     } else if (fallback?.includes('${') === true) {
-      problems.push({ problem: `The default of ${name} holds another variable.`, instead: 'Write one variable with a plain default: ${NAME:-default}.' });
+      problems.push({
+        problem: `The default of ${name} holds another variable.`,
+        instead: 'Write one variable with a plain default: ${NAME:-default}.',
+      });
     } else {
       variables.push(name);
       // process.env inherits from Object.prototype: `toString` is not a variable.
@@ -186,8 +207,16 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     if (isMap(node)) return readMap(node);
     if (isSeq(node)) return readList(node.items);
     if (isAlias(node)) {
-      if (node.source.startsWith('.')) say(`*${node.source} is not in quotes, and YAML takes a * at the beginning for a reference.`, `Write ${quoteValue(`*${node.source}`)}.`);
-      else say(`*${node.source} repeats another part of the file, which is not supported.`, 'Write the value out: the file should show what it permits.');
+      if (node.source.startsWith('.'))
+        say(
+          `*${node.source} is not in quotes, and YAML takes a * at the beginning for a reference.`,
+          `Write ${quoteValue(`*${node.source}`)}.`,
+        );
+      else
+        say(
+          `*${node.source} repeats another part of the file, which is not supported.`,
+          'Write the value out: the file should show what it permits.',
+        );
       return UNREADABLE;
     }
     if (isScalar(node) && typeof node.value === 'string') return node.value.includes('${') ? fillIn(node, node.value) : node.value;
@@ -242,10 +271,18 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
       if (name === '' || name === '__proto__') {
         say('A key here is not a plain word.', 'Write key: value, the key one word.', rangeOf(key));
       } else if (name === '<<') {
-        say('<< merges another part of the file, which is not supported.', 'Write the keys out: the file should show what it permits.', rangeOf(key));
+        say(
+          '<< merges another part of the file, which is not supported.',
+          'Write the keys out: the file should show what it permits.',
+          rangeOf(key),
+        );
       } else if (first !== undefined) {
         here.push(name);
-        say(`${quoteValue(name)} is written twice; the first one is on line ${lines.linePos(first).line}.`, 'Keep one of the two, or give them different names.', rangeOf(key));
+        say(
+          `${quoteValue(name)} is written twice; the first one is on line ${lines.linePos(first).line}.`,
+          'Keep one of the two, or give them different names.',
+          rangeOf(key),
+        );
         here.pop();
       } else {
         starts.set(name, key.range[0]);

@@ -1,14 +1,27 @@
 /** YAML text to a document; every syntax error has advice, and every finding its line. */
 import { type Document, type ErrorCode, LineCounter, parseDocument, type Scalar, visit, type YAMLError } from 'yaml';
 import type { WarningKind } from './config.ts';
-import { adviseSpace, type Complain, type Complaint, type ConfigFinding, formatPath, type Path, type Range, type Warning } from './finding.ts';
+import {
+  adviseSpace,
+  type Complain,
+  type Complaint,
+  type ConfigFinding,
+  formatPath,
+  type Path,
+  type Range,
+  type Warning,
+} from './finding.ts';
 import type { NodePlace } from './read-tree.ts';
 
 /** With 1.1, a directive of the file would give another meaning to the same words. */
 const YAML_VERSION = '1.2';
 
 /** The document is null when the text cannot be checked further; the fault has been reported. @param start where an empty file begins */
-export function readYaml(text: string, complain: Complain, start = 'Start from deploy/config/egress.yaml, or from docs/configuration.md.'): { document: Document.Parsed | null; lines: LineCounter } {
+export function readYaml(
+  text: string,
+  complain: Complain,
+  start = 'Start from deploy/config/egress.yaml, or from docs/configuration.md.',
+): { document: Document.Parsed | null; lines: LineCounter } {
   const lines = new LineCounter();
   const tooDeep = (): { document: null; lines: LineCounter } => {
     complain([], 'This is not valid YAML: it has thousands of nested brackets or of mistakes.', 'Check that this is the right file.');
@@ -17,7 +30,14 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
   let document: Document.Parsed;
   try {
     // Only text, numbers, lists and mappings: nodes of YAML 1.1's other types (!!omap, !!binary, …) are no part of a policy.
-    document = parseDocument(text, { version: YAML_VERSION, resolveKnownTags: false, lineCounter: lines, prettyErrors: false, uniqueKeys: false, logLevel: 'error' });
+    document = parseDocument(text, {
+      version: YAML_VERSION,
+      resolveKnownTags: false,
+      lineCounter: lines,
+      prettyErrors: false,
+      uniqueKeys: false,
+      logLevel: 'error',
+    });
   } catch (error) {
     // The parser recurses for nested brackets, and passes its errors as arguments: both are limited by the stack.
     if (!(error instanceof RangeError)) throw error;
@@ -36,7 +56,12 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
     lost ||= LOSES_PLACE.has(error.code);
     if (line === lastLine || follows) continue;
     lastLine = line;
-    complain([], `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`, adviseSyntax({ code: error.message.startsWith('Implicit') ? 'MULTILINE_IMPLICIT_KEY' : error.code }, lineText(text, lines, line)), place);
+    complain(
+      [],
+      `This is not valid YAML: ${lowerFirst(error.message.split(';')[0] ?? '')}.`,
+      adviseSyntax({ code: error.message.startsWith('Implicit') ? 'MULTILINE_IMPLICIT_KEY' : error.code }, lineText(text, lines, line)),
+      place,
+    );
   }
   if (lastLine > 0) return { document: null, lines };
 
@@ -44,7 +69,12 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
   if (asked !== YAML_VERSION) {
     // A byte order mark may come first.
     const at = text.search(/^\uFEFF?%YAML/m);
-    complain([], `The file asks for YAML ${asked}, in which 0443 is 291 and yes is true.`, `Take the %YAML line out: this file is read as YAML ${YAML_VERSION}.`, [at, at + 1]);
+    complain(
+      [],
+      `The file asks for YAML ${asked}, in which 0443 is 291 and yes is true.`,
+      `Take the %YAML line out: this file is read as YAML ${YAML_VERSION}.`,
+      [at, at + 1],
+    );
     return { document: null, lines };
   }
 
@@ -58,13 +88,21 @@ export function readYaml(text: string, complain: Complain, start = 'Start from d
 /** For a quote that is left open, where it is: the parser reports where the text in it ends, which may be the end of the file. */
 function findErrorRange({ message, pos }: YAMLError, document: Document.Parsed): Range {
   let [start] = pos;
-  const find = (_: unknown, { range }: Scalar): void => { if (range?.[1] === pos[0]) [start] = range; };
+  const find = (_: unknown, { range }: Scalar): void => {
+    if (range?.[1] === pos[0]) [start] = range;
+  };
   if (message.startsWith('Missing closing')) visit(document, { Scalar: find });
   return [start, pos[1]];
 }
 
 /** After these the parser takes lines for parts of others. */
-const LOSES_PLACE: ReadonlySet<ErrorCode> = new Set(['UNEXPECTED_TOKEN', 'BAD_INDENT', 'TAB_AS_INDENT', 'MISSING_CHAR', 'MULTILINE_IMPLICIT_KEY']);
+const LOSES_PLACE: ReadonlySet<ErrorCode> = new Set([
+  'UNEXPECTED_TOKEN',
+  'BAD_INDENT',
+  'TAB_AS_INDENT',
+  'MISSING_CHAR',
+  'MULTILINE_IMPLICIT_KEY',
+]);
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   TAB_AS_INDENT: 'Indent with spaces.',
@@ -140,7 +178,13 @@ function locate({ path, problem, instead, aim }: Complaint, source: YamlSource):
   const text = source.text.slice(start, source.lines.lineStarts[line] ?? source.text.length).trimEnd();
   const length = Math.max(1, Math.min(range[1] - range[0], text.length - column + 1));
   const placeholder = text.includes('{{') || PLACEHOLDER.test(problem);
-  return { ...finding, line, column, ...(placeholder ? { instead: ADVICE_PLACEHOLDER } : {}), excerpt: aim === 'hidden' ? null : { text, length } };
+  return {
+    ...finding,
+    line,
+    column,
+    ...(placeholder ? { instead: ADVICE_PLACEHOLDER } : {}),
+    excerpt: aim === 'hidden' ? null : { text, length },
+  };
 }
 
 /** A problem that quotes `$NAME` of a shell, or `$(NAME)` of Kubernetes. */

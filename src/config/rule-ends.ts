@@ -23,7 +23,20 @@ export interface RuleEnd {
 export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd[] {
   return rules
     .flatMap(({ clients, destinations, owner, reason, ticket, until }, index): RuleEnd[] =>
-      until === null ? [] : [{ rule: `rules[${index}]`, clients, destinations, owner, reason, ticket, until, state: until <= now ? 'ended' : until - now <= ENDS_SOON ? 'soon' : 'later' }],
+      until === null
+        ? []
+        : [
+            {
+              rule: `rules[${index}]`,
+              clients,
+              destinations,
+              owner,
+              reason,
+              ticket,
+              until,
+              state: until <= now ? 'ended' : until - now <= ENDS_SOON ? 'soon' : 'later',
+            },
+          ],
     )
     .toSorted((one, other) => one.until - other.until);
 }
@@ -40,6 +53,10 @@ export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
 
 /** Owner and reason of the rule: ` Owner: payments. Ticket: CHG-1042. Reason: the old gateway.`; empty: none are given. */
 export function tellPurpose({ owner, reason, ticket }: Pick<RuleConfig, 'owner' | 'reason' | 'ticket'>): string {
-  const who = [owner === null ? '' : `Owner: ${owner}.`, ticket === null ? '' : `Ticket: ${ticket}.`, reason === null ? '' : `Reason: ${reason}${/[.!?]$/.test(reason) ? '' : '.'}`].filter((part) => part !== '');
+  const who = [
+    owner === null ? '' : `Owner: ${owner}.`,
+    ticket === null ? '' : `Ticket: ${ticket}.`,
+    reason === null ? '' : `Reason: ${reason}${/[.!?]$/.test(reason) ? '' : '.'}`,
+  ].filter((part) => part !== '');
   return who.length === 0 ? '' : ` ${who.join(' ')}`;
 }

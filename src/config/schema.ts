@@ -3,15 +3,56 @@
  * written as a person would write them. docs/configuration.md is held to this
  * file by a test.
  *
- * Longer than 300 lines: it is a table of all keys.
+ * Longer than 400 lines: it is a table of all keys.
  */
 import * as z from 'zod';
 import { type Form, FORMS, GATEWAY_REWRITES, HTTP_FORMS, PEER_HEADERS } from './config.ts';
-import { readAddress, readCidr, readCollectorUrl, readDnsServer, readField, readHostPattern, readListenAddress, readParentUrl, readProbeUrl, readServerName } from './read-address.ts';
-import { readCertificateName, readClaim, readDroppedField, readGatewayUrl, readJwksUrl, readKeptField, readMethod, readPasswordHash, readPathPattern, readPrefix, readSubject, readUser } from './read-sections.ts';
+import {
+  readAddress,
+  readCidr,
+  readCollectorUrl,
+  readDnsServer,
+  readField,
+  readHostPattern,
+  readListenAddress,
+  readParentUrl,
+  readProbeUrl,
+  readServerName,
+} from './read-address.ts';
+import {
+  readCertificateName,
+  readClaim,
+  readDroppedField,
+  readGatewayUrl,
+  readJwksUrl,
+  readKeptField,
+  readMethod,
+  readPasswordHash,
+  readPathPattern,
+  readPrefix,
+  readSubject,
+  readUser,
+} from './read-sections.ts';
 import { showValue } from './finding.ts';
 import { readRate } from './read-rate.ts';
-import { type InvalidValue, invalidValue, type Read, readDuration, readInteger, readEvery, readLabel, readOneLine, readMoment, readName, readNamespace, readPort, readPorts, readShare, readSize, readText } from './read-scalar.ts';
+import {
+  type InvalidValue,
+  invalidValue,
+  type Read,
+  readDuration,
+  readInteger,
+  readEvery,
+  readLabel,
+  readOneLine,
+  readMoment,
+  readName,
+  readNamespace,
+  readPort,
+  readPorts,
+  readShare,
+  readSize,
+  readText,
+} from './read-scalar.ts';
 
 /** A finding inside a schema issue: problem and advice are its two lines. */
 export const ADVICE_SEPARATOR = '\n';
@@ -29,7 +70,12 @@ export function scalar<T>(read: (value: unknown) => Read<T>) {
   return schema;
 }
 
-function raise(context: z.core.$RefinementCtx, input: unknown, { problem, instead, hidden = false }: InvalidValue, path: PropertyKey[]): never {
+function raise(
+  context: z.core.$RefinementCtx,
+  input: unknown,
+  { problem, instead, hidden = false }: InvalidValue,
+  path: PropertyKey[],
+): never {
   context.issues.push({ code: 'custom', input, path, message: `${problem}${ADVICE_SEPARATOR}${instead}`, params: { hidden } });
   return z.NEVER;
 }
@@ -48,18 +94,29 @@ function listOf<T extends z.ZodType>(item: T) {
 export function valuesOf<T>(read: (value: unknown) => Read<T>) {
   const list = z.preprocess(
     splitText,
-    z.array(z.unknown()).min(1).transform((items, context): T[] =>
-      items.map((item, index) => {
-        const result = read(item);
-        return 'value' in result ? result.value : raise(context, item, { ...result, instead: adviseParts(item, read) ?? result.instead }, [index]);
-      }),
-    ),
+    z
+      .array(z.unknown())
+      .min(1)
+      .transform((items, context): T[] =>
+        items.map((item, index) => {
+          const result = read(item);
+          return 'value' in result
+            ? result.value
+            : raise(context, item, { ...result, instead: adviseParts(item, read) ?? result.instead }, [index]);
+        }),
+      ),
   );
   const orUndefined = (item: unknown): T | undefined => {
     const result = read(item);
     return 'value' in result ? result.value : undefined;
   };
-  LENIENT.set(list, z.preprocess(splitText, z.array(z.unknown()).transform((items) => items.map(orUndefined))));
+  LENIENT.set(
+    list,
+    z.preprocess(
+      splitText,
+      z.array(z.unknown()).transform((items) => items.map(orUndefined)),
+    ),
+  );
   READERS.set(list, read);
   return list;
 }
@@ -68,16 +125,27 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
 function adviseParts(item: unknown, read: (value: unknown) => Read<unknown>): string | null {
   const parts = typeof item === 'string' ? item.split(/[\s,;|"'`[\]\p{Pi}\p{Pf}]+/u).filter((part) => part !== '') : [];
   if (!parts.every((part) => 'value' in read(part))) return null;
-  return parts.length > 1 ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.` : parts.length === 1 ? `Write it alone: ${parts.join('')}.` : null;
+  return parts.length > 1
+    ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.`
+    : parts.length === 1
+      ? `Write it alone: ${parts.join('')}.`
+      : null;
 }
 
 /** Other words for `off`: tools that read YAML 1.1 write false in its place, and templates nothing. */
-const isNo = (value: unknown): boolean => value === false || (typeof value === 'string' && ['', 'false', 'no', 'none'].includes(value.trim()));
+const isNo = (value: unknown): boolean =>
+  value === false || (typeof value === 'string' && ['', 'false', 'no', 'none'].includes(value.trim()));
 
 /** A list that may be empty; `off` is the empty one, also in a variable. */
 function listOrOff<T extends z.ZodType>(item: T) {
   const split = (value: unknown): unknown => (value === 'off' ? [] : splitText(value));
-  const list = z.preprocess((value, context) => (isNo(value) ? raise(context, value, invalidValue(`${showValue(value)} is not possible here.`, 'Write off for none.'), []) : split(value)), z.array(item));
+  const list = z.preprocess(
+    (value, context) =>
+      isNo(value)
+        ? raise(context, value, invalidValue(`${showValue(value)} is not possible here.`, 'Write off for none.'), [])
+        : split(value),
+    z.array(item),
+  );
   LENIENT.set(list, z.preprocess(split, z.array(item.optional().catch(undefined))));
   return list;
 }
@@ -106,7 +174,11 @@ function secret<T extends z.ZodType>(schema: T): T {
 }
 
 function splitText(value: unknown): unknown {
-  if (typeof value === 'string') return value.split(',').map((part) => part.trim()).filter((part) => part !== '');
+  if (typeof value === 'string')
+    return value
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
   return typeof value === 'number' ? [value] : value;
 }
 
@@ -130,7 +202,8 @@ function listenerOf<const Forms extends readonly Form[]>(forms: Forms) {
         believe: listOf(z.enum(PEER_HEADERS)).optional(),
       }),
       // Otherwise any peer's claim would be trusted.
-      ({ trustedPeers, proxyProtocol, believe }) => (trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null),
+      ({ trustedPeers, proxyProtocol, believe }) =>
+        trustedPeers === undefined && (proxyProtocol !== 'off' || believe !== undefined) ? 'trustedPeers' : null,
     ),
   );
 }
@@ -236,9 +309,7 @@ export const DESTINATION = {
       encodedSlashes: z.enum(['allow', 'refuse']).prefault('refuse'),
     })
     .optional(),
-  http: z
-    .strictObject({ methods: valuesOf(readMethod).optional(), paths: valuesOf(readPathPattern).optional() })
-    .prefault({}),
+  http: z.strictObject({ methods: valuesOf(readMethod).optional(), paths: valuesOf(readPathPattern).optional() }).prefault({}),
   tls: upstreamTls,
   report: z.boolean().prefault(false),
   tunnelSni: z.enum(['require', 'report', 'off']).prefault('report'),
@@ -298,7 +369,11 @@ const rateLimits = needs(
 );
 
 const rate = needs(
-  z.strictObject({ perAddress: rateLimits.optional(), perClient: rateLimits.optional(), whenExhausted: z.enum(['refuse', 'cut']).prefault('refuse') }),
+  z.strictObject({
+    perAddress: rateLimits.optional(),
+    perClient: rateLimits.optional(),
+    whenExhausted: z.enum(['refuse', 'cut']).prefault('refuse'),
+  }),
   ({ perAddress, perClient }) => (perAddress === undefined && perClient === undefined ? 'perAddress' : null),
 );
 
@@ -416,7 +491,9 @@ export const FILE = z.strictObject({
   timeouts: timeouts.prefault({}),
   circuitBreaker: z.strictObject(CIRCUIT_BREAKER).prefault({}),
   log: log.prefault({}),
-  tracing: needs(z.strictObject(TRACING), ({ endpoint, headersFile }) => (endpoint === undefined && headersFile !== undefined ? 'endpoint' : null)).prefault({}),
+  tracing: needs(z.strictObject(TRACING), ({ endpoint, headersFile }) =>
+    endpoint === undefined && headersFile !== undefined ? 'endpoint' : null,
+  ).prefault({}),
   cluster: z.strictObject(CLUSTER).prefault({}),
 });
 

@@ -91,7 +91,11 @@ function shown(schema: z.core.$ZodType, value: unknown): unknown {
 
 /** A URL may have a password before the host, or a token after the path. Each part ends before the next `://`, so a text is read once. */
 export function hideInUrl(text: string): string {
-  return text.replace(/(:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/g, (_, slashes: string, user: string | undefined, rest: string, query: string | undefined) => `${slashes}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`);
+  return text.replace(
+    /(:\/\/)([^\s/@,]*@)?([^\s,?#]*)(\?[^\s,#]*)?/g,
+    (_, slashes: string, user: string | undefined, rest: string, query: string | undefined) =>
+      `${slashes}${user === undefined ? '' : `${HIDDEN}@`}${rest}${query === undefined ? '' : `?${HIDDEN}`}`,
+  );
 }
 
 const LONGEST_KEY_PATH = 44;

@@ -43,7 +43,14 @@ export function serverOptions({ cert, key, clientCa, clientCertificate, crl }: T
   // With lists, OpenSSL needs each chain up to its root, whose list has that of the next authority.
   // Not refused here, where a client would only see a closed connection, but with each request. A resumed session has
   // no certificate: it would outlast its expiry, and its authority.
-  return { ...options, requestCert: true, rejectUnauthorized: false, ca: clientCa, ...(crl === null ? EACH_IS_TRUSTED : { crl }), secureOptions: secureOptions | constants.SSL_OP_NO_TICKET };
+  return {
+    ...options,
+    requestCert: true,
+    rejectUnauthorized: false,
+    ca: clientCa,
+    ...(crl === null ? EACH_IS_TRUSTED : { crl }),
+    secureOptions: secureOptions | constants.SSL_OP_NO_TICKET,
+  };
 }
 
 /** The latest one: a list of revoked certificates may take 100 MB and half a second in it. */
@@ -54,7 +61,8 @@ let latestContext: { readonly config: TlsServerConfig; readonly context: SecureC
  * @throws OpenSSL's error for a certificate, key or list that it cannot use
  */
 export function serverContext(config: TlsServerConfig): SecureContext {
-  if (latestContext === null || !isDeepStrictEqual(latestContext.config, config)) latestContext = { config, context: createSecureContext(serverOptions(config)) };
+  if (latestContext === null || !isDeepStrictEqual(latestContext.config, config))
+    latestContext = { config, context: createSecureContext(serverOptions(config)) };
   return latestContext.context;
 }
 

@@ -37,7 +37,8 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
   }
   const config = { ca, cert: own?.cert ?? null, key: own?.key ?? null, serverName: keys.serverName ?? null };
   // Without files there is nothing to test, and a context takes half a millisecond.
-  if (keys.caFile !== undefined || keys.certFile !== undefined) tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
+  if (keys.caFile !== undefined || keys.certFile !== undefined)
+    tryTls(() => clientContext(config), [...path, keys.certFile === undefined ? 'caFile' : 'certFile'], complain);
   return config;
 }
 
@@ -47,18 +48,39 @@ export function readAuthorities(file: string | undefined, path: Path, reading: T
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
   if (authorities === null) return null;
   warnAboutValidity(authorities, path, reading);
-  if (authorities.others.length > 0) reading.warn('files', path, `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`, 'Keep the certificates of authorities alone.');
+  if (authorities.others.length > 0)
+    reading.warn(
+      'files',
+      path,
+      `The file also holds ${[...new Set(authorities.others)].join(' and ')}, which is not used here.`,
+      'Keep the certificates of authorities alone.',
+    );
   for (const certificate of authorities.all) {
     if (certificate.ca) continue;
-    reading.warn('files', path, `${subjectOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`, 'Write the certificate of the authority that issued it.');
+    reading.warn(
+      'files',
+      path,
+      `${subjectOf(certificate)} is not an authority: the file trusts this one certificate, until it is renewed.`,
+      'Write the certificate of the authority that issued it.',
+    );
   }
   return authorities.pem;
 }
 
 /** A certificate chain with the key of its first certificate; null: no files, or a fault was reported. */
-export function readOwnCertificate(certFile: string | undefined, keyFile: string | undefined, purpose: 'client' | 'server', path: Path, reading: TlsReading): { readonly cert: string; readonly key: string; readonly leaf: X509Certificate } | null {
+export function readOwnCertificate(
+  certFile: string | undefined,
+  keyFile: string | undefined,
+  purpose: 'client' | 'server',
+  path: Path,
+  reading: TlsReading,
+): { readonly cert: string; readonly key: string; readonly leaf: X509Certificate } | null {
   const certText = readPem(certFile, [...path, 'certFile'], reading);
-  const keyText = pemIn(keyFile === undefined ? null : readSecretFile(keyFile, [...path, 'keyFile'], reading), [...path, 'keyFile'], reading);
+  const keyText = pemIn(
+    keyFile === undefined ? null : readSecretFile(keyFile, [...path, 'keyFile'], reading),
+    [...path, 'keyFile'],
+    reading,
+  );
   const chain = certText === null ? null : readCertificates(certText, [...path, 'certFile'], reading.complain);
   const key = keyText === null ? null : readKey(keyText, chain, [...path, 'keyFile'], reading.complain);
   if (chain !== null) {
@@ -70,13 +92,30 @@ export function readOwnCertificate(certFile: string | undefined, keyFile: string
 }
 
 /** Curves that have a signature scheme in TLS (RFC 8446 §4.2.3, RFC 8734). */
-const SIGNING_CURVES: ReadonlySet<unknown> = new Set(['prime256v1', 'secp384r1', 'secp521r1', 'brainpoolP256r1', 'brainpoolP384r1', 'brainpoolP512r1']);
+const SIGNING_CURVES: ReadonlySet<unknown> = new Set([
+  'prime256v1',
+  'secp384r1',
+  'secp521r1',
+  'brainpoolP256r1',
+  'brainpoolP384r1',
+  'brainpoolP512r1',
+]);
 
 /** OpenSSL loads every key, and finds only in a handshake that TLS has no signature for some: all of them would fail. */
 function refuseUnknownKind({ publicKey }: X509Certificate, path: Path, complain: Complain): void {
   const { asymmetricKeyType: kind, asymmetricKeyDetails: details } = publicKey;
-  const refused = kind === 'dsa' ? 'of DSA' : kind === 'ec' && !SIGNING_CURVES.has(details?.namedCurve) ? `on the curve ${String(details?.namedCurve)}` : null;
-  if (refused !== null) complain(path, `The certificate has a key ${refused}, with which no TLS handshake succeeds.`, 'Issue another one with a key of RSA, or on the curve P-256.');
+  const refused =
+    kind === 'dsa'
+      ? 'of DSA'
+      : kind === 'ec' && !SIGNING_CURVES.has(details?.namedCurve)
+        ? `on the curve ${String(details?.namedCurve)}`
+        : null;
+  if (refused !== null)
+    complain(
+      path,
+      `The certificate has a key ${refused}, with which no TLS handshake succeeds.`,
+      'Issue another one with a key of RSA, or on the curve P-256.',
+    );
 }
 
 /** Reports OpenSSL's errors as faults. */
@@ -102,7 +141,9 @@ function pemIn(found: NamedFile | null, path: Path, { complain }: FileReading): 
 /** What is wrong with a text that should be PEM, as the rest of a sentence, and what to do; null: nothing that is seen at once. @param key whose file it is */
 export function findPemFault(text: string, key: string): { readonly problem: string; readonly instead: string } | null {
   const [, problem, instead] = NOT_PEM.find(([sign]) => sign.test(text)) ?? [];
-  return problem === undefined ? null : { problem, instead: instead ?? `Convert it with: openssl ${CONVERTERS[key] ?? 'x509'} -inform der.` };
+  return problem === undefined
+    ? null
+    : { problem, instead: instead ?? `Convert it with: openssl ${CONVERTERS[key] ?? 'x509'} -inform der.` };
 }
 
 /** What is found where PEM belongs, by the first sign that fits. Without advice: what openssl converts. */
@@ -123,22 +164,51 @@ const CONVERTERS: Readonly<Record<string, string>> = { keyFile: 'pkey', crlFile:
 function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
   for (const certificate of all) {
     const { validToDate, validFromDate, publicKey } = certificate;
-    if (validToDate.getTime() < now) warn('expired', path, `The certificate of ${subjectOf(certificate)} expired on ${day(validToDate)}.`, 'Renew it: peers will refuse it.');
-    if (validFromDate.getTime() > now) warn('files', path, `The certificate of ${subjectOf(certificate)} is valid only from ${day(validFromDate)}.`, 'Check the clock here; until then peers will refuse it.');
+    if (validToDate.getTime() < now)
+      warn(
+        'expired',
+        path,
+        `The certificate of ${subjectOf(certificate)} expired on ${day(validToDate)}.`,
+        'Renew it: peers will refuse it.',
+      );
+    if (validFromDate.getTime() > now)
+      warn(
+        'files',
+        path,
+        `The certificate of ${subjectOf(certificate)} is valid only from ${day(validFromDate)}.`,
+        'Check the clock here; until then peers will refuse it.',
+      );
     const bits = publicKey.asymmetricKeyDetails?.modulusLength;
-    if (bits !== undefined && bits < LEAST_RSA_BITS) warn('files', path, `The certificate of ${subjectOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`, `Issue another one with at least ${LEAST_RSA_BITS} bits.`);
+    if (bits !== undefined && bits < LEAST_RSA_BITS)
+      warn(
+        'files',
+        path,
+        `The certificate of ${subjectOf(certificate)} has an RSA key of ${bits} bits, which handshakes refuse.`,
+        `Issue another one with at least ${LEAST_RSA_BITS} bits.`,
+      );
   }
 }
 
 /** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers accept no other order. */
 function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: TlsReading): void {
   const misplaced = all.findIndex((certificate, index) => index > 0 && all[index - 1]?.checkIssued(certificate) === false);
-  if (misplaced !== -1) warn('files', path, `Certificate ${misplaced + 1} of the file did not issue the one before it.`, 'Write our own certificate first, then the one that issued it, and so on.');
+  if (misplaced !== -1)
+    warn(
+      'files',
+      path,
+      `Certificate ${misplaced + 1} of the file did not issue the one before it.`,
+      'Write our own certificate first, then the one that issued it, and so on.',
+    );
   const [leaf] = all;
   // The types declare a list; Node returns undefined if the extension is missing.
   const usage = leaf.keyUsage as readonly string[] | undefined;
   if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
-  warn('files', path, `The certificate of ${subjectOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`, `Issue it with the extended key usage ${purpose}Auth.`);
+  warn(
+    'files',
+    path,
+    `The certificate of ${subjectOf(leaf)} is not for a TLS ${purpose}: peers may refuse it.`,
+    `Issue it with the extended key usage ${purpose}Auth.`,
+  );
 }
 
 function subjectOf({ subject }: X509Certificate): string {
@@ -175,7 +245,7 @@ const CERTIFICATE_LABELS: ReadonlySet<string> = new Set(['CERTIFICATE', 'X509 CE
  */
 function readBlocks(text: string): readonly PemBlock[] | { readonly unfinished: string } {
   const blocks: PemBlock[] = [];
-  for (let at = text.indexOf(BEGIN); at !== -1; ) {
+  for (let at = text.indexOf(BEGIN); at !== -1;) {
     const nameEnd = text.indexOf(DASHES, at + BEGIN.length);
     if (nameEnd === -1) return { unfinished: 'a block' };
     const label = text.slice(at + BEGIN.length, nameEnd);
@@ -203,11 +273,19 @@ interface PemCertificates {
 export function readCertificates(text: string, path: Path, complain: Complain): PemCertificates | null {
   const blocks = readBlocks(text);
   if ('unfinished' in blocks) {
-    complain(path, `The file ends inside ${blocks.unfinished === 'a block' ? blocks.unfinished : `a ${blocks.unfinished} block`}, or its END line is damaged.`, 'Export the file again: it may have been cut off.');
+    complain(
+      path,
+      `The file ends inside ${blocks.unfinished === 'a block' ? blocks.unfinished : `a ${blocks.unfinished} block`}, or its END line is damaged.`,
+      'Export the file again: it may have been cut off.',
+    );
     return null;
   }
   if (blocks.some(({ label }) => label === 'TRUSTED CERTIFICATE')) {
-    complain(path, 'The file holds a TRUSTED CERTIFICATE, whose trust settings other programs ignore.', 'Convert it with: openssl x509 -in trusted.pem -out plain.pem.');
+    complain(
+      path,
+      'The file holds a TRUSTED CERTIFICATE, whose trust settings other programs ignore.',
+      'Convert it with: openssl x509 -in trusted.pem -out plain.pem.',
+    );
     return null;
   }
   const wanted = blocks.filter(({ label }) => CERTIFICATE_LABELS.has(label));
@@ -223,7 +301,11 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   const [first, ...rest] = certificates;
   const others = blocks.filter(({ label }) => !CERTIFICATE_LABELS.has(label)).map(({ label }) => quoteValue(label));
   if (first === undefined) {
-    complain(path, `The file holds no certificate${alsoHolds(others)}.`, 'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.');
+    complain(
+      path,
+      `The file holds no certificate${alsoHolds(others)}.`,
+      'It needs a "-----BEGIN CERTIFICATE-----" block, and its END line.',
+    );
     return null;
   }
   return { all: [first, ...rest], pem: certificates.map(String).join(''), others };
@@ -248,13 +330,25 @@ function readKey(text: string, certificates: PemCertificates | null, path: Path,
   if ('unfinished' in blocks) {
     complain(path, 'The file ends inside a block, or its END line is damaged.', 'Export the file again: it may have been cut off.');
   } else if (block === undefined) {
-    complain(path, `The file holds no private key${alsoHolds(blocks.map(({ label }) => quoteValue(label)))}.`, 'It needs a "-----BEGIN PRIVATE KEY-----" block.');
+    complain(
+      path,
+      `The file holds no private key${alsoHolds(blocks.map(({ label }) => quoteValue(label)))}.`,
+      'It needs a "-----BEGIN PRIVATE KEY-----" block.',
+    );
   } else if (keys.length > 1) {
     complain(path, `The file holds ${keys.length} private keys.`, 'Keep the one that the certificate was issued for.');
   } else if (block.label === 'OPENSSH PRIVATE KEY') {
-    complain(path, 'The key is in the format of OpenSSH, which TLS does not read.', 'Put the key here that the certificate was issued for, as openssl writes it.');
+    complain(
+      path,
+      'The key is in the format of OpenSSH, which TLS does not read.',
+      'Put the key here that the certificate was issued for, as openssl writes it.',
+    );
   } else if (block.label === 'ENCRYPTED PRIVATE KEY' || LOCKED.test(block.text)) {
-    complain(path, 'The key is encrypted with a passphrase.', 'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.');
+    complain(
+      path,
+      'The key is encrypted with a passphrase.',
+      'Store it decrypted, readable by this process only: openssl pkey -in key.pem -out plain.pem.',
+    );
   } else {
     return readOneKey(block.text, certificates, path, complain);
   }
@@ -266,8 +360,18 @@ function readOneKey(pem: string, certificates: PemCertificates | null, path: Pat
     const key = createPrivateKey(pem);
     const owner = certificates?.all.findIndex((certificate) => certificate.checkPrivateKey(key)) ?? 0;
     if (owner === 0) return key.export({ type: 'pkcs8', format: 'pem' });
-    if (owner > 0) complain(path, `The key belongs to certificate ${owner + 1} of certFile, and the first one is shown as our own.`, 'Put the certificate of this key first in certFile, then the one that issued it, and so on.');
-    else complain(path, 'The key does not belong to the certificate in certFile.', 'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.');
+    if (owner > 0)
+      complain(
+        path,
+        `The key belongs to certificate ${owner + 1} of certFile, and the first one is shown as our own.`,
+        'Put the certificate of this key first in certFile, then the one that issued it, and so on.',
+      );
+    else
+      complain(
+        path,
+        'The key does not belong to the certificate in certFile.',
+        'Put the key here that the certificate was issued for; the first certificate of certFile must be our own.',
+      );
   } catch (error) {
     complain(path, `The private key is damaged: ${messageOf(error)}.`, 'Export the file again.');
   }

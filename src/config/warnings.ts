@@ -1,4 +1,4 @@
-/** Valid configuration that was probably not meant. */
+/** Valid configuration that was probably not meant. Longer than 400 lines: most of it is the texts of the warnings. */
 import { closestMatch } from 'leven';
 import { parseIp, prefixBits } from '../targets/ip-address.ts';
 import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
@@ -27,8 +27,18 @@ export function warnAbout(config: Config, warn: Warn): void {
 }
 
 function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn): void {
-  const empty = [clients.length === 0 ? 'clients' : '', destinations.length === 0 ? 'destinations' : '', rules.length === 0 ? 'rules' : ''].filter((name) => name !== '');
-  if (empty.length > 0) warn('no-effect', [], `There are no ${empty.join(', no ')}: no rule permits a request.`, 'Name who may call what: clients, destinations, and rules that join them.');
+  const empty = [
+    clients.length === 0 ? 'clients' : '',
+    destinations.length === 0 ? 'destinations' : '',
+    rules.length === 0 ? 'rules' : '',
+  ].filter((name) => name !== '');
+  if (empty.length > 0)
+    warn(
+      'no-effect',
+      [],
+      `There are no ${empty.join(', no ')}: no rule permits a request.`,
+      'Name who may call what: clients, destinations, and rules that join them.',
+    );
 }
 
 function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): void {
@@ -36,20 +46,45 @@ function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): 
   const usedClients = new Set(rules.flatMap((rule) => rule.clients));
   const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
   for (const { name } of clients) {
-    if (!usedClients.has(name)) warn('no-effect', ['clients', name], `No rule names client ${name}: none permits a request of it.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedClients.has(name))
+      warn(
+        'no-effect',
+        ['clients', name],
+        `No rule names client ${name}: none permits a request of it.`,
+        'Add it to a rule, or take it out.',
+        'key',
+      );
   }
   for (const { name } of destinations) {
-    if (!usedDestinations.has(name)) warn('no-effect', ['destinations', name], `No rule names destination ${name}: none permits a request to it.`, 'Add it to a rule, or take it out.', 'key');
+    if (!usedDestinations.has(name))
+      warn(
+        'no-effect',
+        ['destinations', name],
+        `No rule names destination ${name}: none permits a request to it.`,
+        'Add it to a rule, or take it out.',
+        'key',
+      );
   }
 }
 
 function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
   if (mode === 'report') {
-    warn('report-mode', ['mode'], 'Report mode: every peer that reaches the proxy may use any public host; what the policy denies is only logged.', 'Write mode: enforce once the log shows what you expect.');
+    warn(
+      'report-mode',
+      ['mode'],
+      'Report mode: every peer that reaches the proxy may use any public host; what the policy denies is only logged.',
+      'Write mode: enforce once the log shows what you expect.',
+    );
     return;
   }
   for (const { name, report } of destinations) {
-    if (report) warn('report-mode', ['destinations', name, 'report'], `Report mode: every peer that reaches the proxy may use ${name}; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
+    if (report)
+      warn(
+        'report-mode',
+        ['destinations', name, 'report'],
+        `Report mode: every peer that reaches the proxy may use ${name}; what the policy denies is only logged.`,
+        'Take report out once the log shows what you expect.',
+      );
   }
 }
 
@@ -57,13 +92,32 @@ function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
 export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
   rules.forEach((rule, index) => {
     const { report, from, until } = rule;
-    const [kind, start] = from === null || from <= now ? (['report-mode', ''] as const) : (['no-effect', ` from ${new Date(from).toISOString()} on`] as const);
-    if (report && mode !== 'report' && (until === null || now < until)) warn(kind, ['rules', index, 'report'], `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`, 'Take report out once the log shows what you expect.');
+    const [kind, start] =
+      from === null || from <= now ? (['report-mode', ''] as const) : (['no-effect', ` from ${new Date(from).toISOString()} on`] as const);
+    if (report && mode !== 'report' && (until === null || now < until))
+      warn(
+        kind,
+        ['rules', index, 'report'],
+        `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`,
+        'Take report out once the log shows what you expect.',
+      );
     if (until === null || until - now > ENDS_SOON) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];
-    if (until <= now) warn('expired', path, `The rule has ended: it permits nothing since ${at}.${tellPurpose(rule)}`, 'Write a later moment, or take the rule out.');
-    else warn('expires-soon', path, `The rule ends at ${at}: from then on it permits nothing, and its tunnels are closed.${tellPurpose(rule)}`, 'Write a later moment if it is still needed.');
+    if (until <= now)
+      warn(
+        'expired',
+        path,
+        `The rule has ended: it permits nothing since ${at}.${tellPurpose(rule)}`,
+        'Write a later moment, or take the rule out.',
+      );
+    else
+      warn(
+        'expires-soon',
+        path,
+        `The rule ends at ${at}: from then on it permits nothing, and its tunnels are closed.${tellPurpose(rule)}`,
+        'Write a later moment if it is still needed.',
+      );
   });
 }
 
@@ -73,32 +127,94 @@ function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
     const limits = [methods === null ? '' : 'methods', paths === null ? '' : 'paths'].filter((name) => name !== '');
     const never = limits.length === 0 ? undefined : named.find((name) => byName.get(name)?.forms.every((form) => TUNNEL_FORMS.has(form)));
     if (never !== undefined) {
-      warn('no-effect', ['rules', index, limits[0] ?? ''], `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`, `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`, 'key');
+      warn(
+        'no-effect',
+        ['rules', index, limits[0] ?? ''],
+        `A rule with ${limits.join(' and ')} permits no tunnel, and ${never} takes nothing else.`,
+        `Take ${limits.join(' and ')} out, or add forms to destinations.${never}.forms.`,
+        'key',
+      );
     }
     const apart = named.find((name) => byName.get(name)?.methods?.every((method) => methods?.includes(method) === false));
-    if (apart !== undefined) warn('no-effect', ['rules', index, 'methods'], `None of these methods is among those of ${apart}: the rule permits no request to it.`, `Write methods that destinations.${apart}.http.methods has, or take them out in one of the two places.`, 'key');
+    if (apart !== undefined)
+      warn(
+        'no-effect',
+        ['rules', index, 'methods'],
+        `None of these methods is among those of ${apart}: the rule permits no request to it.`,
+        `Write methods that destinations.${apart}.http.methods has, or take them out in one of the two places.`,
+        'key',
+      );
   });
 }
 
 /** Rules to which an earlier one without methods, paths and times leaves nothing to do, and rates that count nothing. */
 function warnAboutOrder({ rules }: Config, warn: Warn): void {
   /** By client: the earlier rules that permit it everything at their destinations. */
-  const open = new Map<string, { readonly place: number; readonly clients: ReadonlySet<string>; readonly destinations: ReadonlySet<string> }[]>();
+  const open = new Map<
+    string,
+    { readonly place: number; readonly clients: ReadonlySet<string>; readonly destinations: ReadonlySet<string> }[]
+  >();
   rules.forEach(({ rate, report, clients, destinations, methods, paths, from, until }, index) => {
-    const wider = rate !== null || report ? undefined : open.get(clients[0] ?? '')?.find((first) => destinations.every((name) => first.destinations.has(name)) && clients.every((name) => first.clients.has(name)));
-    if (wider !== undefined) warn('no-effect', ['rules', index], `rules[${wider.place}] comes first, and permits all that this rule does.`, `Limit rules[${wider.place}], or take rules[${index}] out.`, 'key');
+    const wider =
+      rate !== null || report
+        ? undefined
+        : open
+            .get(clients[0] ?? '')
+            ?.find(
+              (first) => destinations.every((name) => first.destinations.has(name)) && clients.every((name) => first.clients.has(name)),
+            );
+    if (wider !== undefined)
+      warn(
+        'no-effect',
+        ['rules', index],
+        `rules[${wider.place}] comes first, and permits all that this rule does.`,
+        `Limit rules[${wider.place}], or take rules[${index}] out.`,
+        'key',
+      );
     const path = ['rules', index, 'rate'];
-    const passed = rate === null ? [] : clients.flatMap((client) => open.get(client)?.flatMap((first) => destinations.filter((name) => first.destinations.has(name)).map((name) => ({ client, name, first: first.place }))) ?? []);
+    const passed =
+      rate === null
+        ? []
+        : clients.flatMap(
+            (client) =>
+              open
+                .get(client)
+                ?.flatMap((first) =>
+                  destinations.filter((name) => first.destinations.has(name)).map((name) => ({ client, name, first: first.place })),
+                ) ?? [],
+          );
     for (const { client, name, first } of passed.slice(0, 1)) {
-      const [how, instead] = (rules[first]?.rate ?? null) === null ? ['without limits', 'give that rule a rate'] : ['at a rate of its own', 'take this rate out'];
-      warn('no-effect', path, `rules[${first}] comes first, and lets ${client} use ${name} ${how}: what it permits is not counted here.`, `Put rules[${index}] before it, or ${instead}.`, 'key');
+      const [how, instead] =
+        (rules[first]?.rate ?? null) === null
+          ? ['without limits', 'give that rule a rate']
+          : ['at a rate of its own', 'take this rate out'];
+      warn(
+        'no-effect',
+        path,
+        `rules[${first}] comes first, and lets ${client} use ${name} ${how}: what it permits is not counted here.`,
+        `Put rules[${index}] before it, or ${instead}.`,
+        'key',
+      );
     }
     const scopes = [rate?.perAddress ?? null, rate?.perClient ?? null].filter((scope) => scope !== null);
     if (rate?.whenExhausted === 'cut' && scopes.every(({ sent, received }) => sent === null && received === null)) {
-      warn('no-effect', [...path, 'whenExhausted'], 'The rule limits no bytes, so nothing is cut.', 'Add sent or received, or take whenExhausted out.', 'key');
+      warn(
+        'no-effect',
+        [...path, 'whenExhausted'],
+        'The rule limits no bytes, so nothing is cut.',
+        'Add sent or received, or take whenExhausted out.',
+        'key',
+      );
     }
     for (const per of ['perAddress', 'perClient'] as const) {
-      if ((rate?.[per]?.tunnels ?? null) !== null && (methods !== null || paths !== null)) warn('no-effect', [...path, per, 'tunnels'], 'A rule with methods or paths permits no tunnel, so none is counted.', 'Take tunnels out.', 'key');
+      if ((rate?.[per]?.tunnels ?? null) !== null && (methods !== null || paths !== null))
+        warn(
+          'no-effect',
+          [...path, per, 'tunnels'],
+          'A rule with methods or paths permits no tunnel, so none is counted.',
+          'Take tunnels out.',
+          'key',
+        );
     }
     if (methods !== null || paths !== null || from !== null || until !== null) return;
     const whole = { place: index, clients: new Set(clients), destinations: new Set(destinations) };
@@ -107,18 +223,34 @@ function warnAboutOrder({ rules }: Config, warn: Warn): void {
 }
 
 function warnAboutPeers({ listeners }: Config, warn: Warn): void {
-  const all = (['http', 'tls'] as const).flatMap((kind) => listeners[kind].map((listener, index) => ({ ...listener, path: ['listeners', kind, index, 'trustedPeers'] })));
+  const all = (['http', 'tls'] as const).flatMap((kind) =>
+    listeners[kind].map((listener, index) => ({ ...listener, path: ['listeners', kind, index, 'trustedPeers'] })),
+  );
   all.forEach(({ trustedPeers, proxyProtocol, believe, path }) => {
-    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0) warn('no-effect', path, 'trustedPeers has no effect without proxyProtocol or believe.', 'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].', 'key');
+    if (trustedPeers.length > 0 && proxyProtocol === 'off' && believe.length === 0)
+      warn(
+        'no-effect',
+        path,
+        'trustedPeers has no effect without proxyProtocol or believe.',
+        'Add proxyProtocol: from-trusted, or believe: [x-forwarded-for].',
+        'key',
+      );
     const everybody = trustedPeers.find((cidr) => cidr.endsWith('/0'));
-    if (everybody !== undefined) warn('open', path, `${everybody} lets every peer claim any client address.`, 'Write the addresses of the load balancer.');
+    if (everybody !== undefined)
+      warn('open', path, `${everybody} lets every peer claim any client address.`, 'Write the addresses of the load balancer.');
   });
 }
 
 function warnAboutTlsServer({ listeners, tlsServer }: Config, warn: Warn): void {
   if (tlsServer === null || listeners.tls.some(({ forms }) => forms.some((form) => form !== 'sni'))) return;
   const none = listeners.tls.length === 0 ? 'There is no TLS listener' : 'No TLS listener takes anything but sni';
-  warn('no-effect', ['tlsServer'], `${none}: no TLS ends here.`, 'Add a listener under listeners.tls, or forms to one, or take tlsServer out.', 'key');
+  warn(
+    'no-effect',
+    ['tlsServer'],
+    `${none}: no TLS ends here.`,
+    'Add a listener under listeners.tls, or forms to one, or take tlsServer out.',
+    'key',
+  );
 }
 
 function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: Warn): void {
@@ -126,19 +258,45 @@ function warnAboutCertificates({ listeners, tlsServer, clients }: Config, warn: 
   if (asked || [...listeners.http, ...listeners.tls].some(({ believe }) => believe.includes('x-forwarded-client-cert'))) return;
   for (const { name, certificates } of clients) {
     if (certificates === null) continue;
-    const instead = 'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
-    warn('no-effect', ['clients', name, 'certificates'], `No listener receives client certificates: no request matches client ${name}.`, instead, 'key');
+    const instead =
+      'Write tlsServer.clientCertificate: request, or believe: [x-forwarded-client-cert] for the trusted peers of a listener.';
+    warn(
+      'no-effect',
+      ['clients', name, 'certificates'],
+      `No listener receives client certificates: no request matches client ${name}.`,
+      instead,
+      'key',
+    );
   }
 }
 
 function warnAboutProof({ sourceIp, destinations }: Config, warn: Warn): void {
   if (sourceIp === null) return;
-  if (sourceIp.probe === null) warn('source-ip', ['sourceIp', 'expected'], 'No probe is configured, so the address is not proven.', 'Add sourceIp.probe.url: an endpoint that answers with the address it saw.');
-  else if (sourceIp.expected.length === 0) warn('source-ip', ['sourceIp', 'probe'], 'The address that is seen is reported, and compared with nothing.', 'Add sourceIp.expected.', 'key');
+  if (sourceIp.probe === null)
+    warn(
+      'source-ip',
+      ['sourceIp', 'expected'],
+      'No probe is configured, so the address is not proven.',
+      'Add sourceIp.probe.url: an endpoint that answers with the address it saw.',
+    );
+  else if (sourceIp.expected.length === 0)
+    warn(
+      'source-ip',
+      ['sourceIp', 'probe'],
+      'The address that is seen is reported, and compared with nothing.',
+      'Add sourceIp.expected.',
+      'key',
+    );
   const wayOf = ({ via }: Pick<ProbeConfig, 'via'>): string => via.map(({ name }) => name).join(', ');
   const { probe } = sourceIp;
   if (probe === null || destinations.some((destination) => wayOf(destination) === wayOf(probe))) return;
-  warn('source-ip', ['sourceIp', 'probe'], 'The probe takes another route than every destination, so it checks the address of another route.', 'Write the via of the destination under sourceIp.probe, too.', 'key');
+  warn(
+    'source-ip',
+    ['sourceIp', 'probe'],
+    'The probe takes another route than every destination, so it checks the address of another route.',
+    'Write the via of the destination under sourceIp.probe, too.',
+    'key',
+  );
 }
 
 function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
@@ -146,13 +304,23 @@ function warnAboutPorts({ nat, limits }: Config, warn: Warn): void {
   if (ports === null) return;
   const own = Math.floor(ports / replicasPerNode);
   if (own === 0) {
-    warn('capacity', ['nat', 'replicasPerNode'], `${replicasPerNode} replicas cannot share ${ports} ports: each gets none, and every connection is refused.`, 'Raise nat.ports, or write how many replicas a node runs.');
+    warn(
+      'capacity',
+      ['nat', 'replicasPerNode'],
+      `${replicasPerNode} replicas cannot share ${ports} ports: each gets none, and every connection is refused.`,
+      'Raise nat.ports, or write how many replicas a node runs.',
+    );
     return;
   }
   const wanted = limits.tunnels + limits.upstreamConnections;
   if (wanted <= own) return;
   const share = replicasPerNode > 1 ? 'a replica has' : own === 1 ? 'there is' : 'there are';
-  warn('capacity', ['nat', 'ports'], `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`, `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`);
+  warn(
+    'capacity',
+    ['nat', 'ports'],
+    `${limits.tunnels} tunnels and ${limits.upstreamConnections} pooled connections may be open towards one address, and ${share} ${own} ${own === 1 ? 'port' : 'ports'}: what exceeds them is refused.`,
+    `Lower limits.tunnels${limits.upstreamConnections < own ? '' : ' and limits.upstreamConnections'}, so that pooled connections always find a port, or give the node more ports.`,
+  );
 }
 
 /** The first matching client wins, so a range inside an earlier one is never reached. */
@@ -162,10 +330,16 @@ function warnAboutClients({ clients }: Config, warn: Warn): void {
     const byAddressAlone = basic === null && tokens === null && certificates === null;
     addresses?.forEach((cidr, index) => {
       const path = ['clients', name, 'addresses', index];
-      if (byAddressAlone && cidr.endsWith('/0')) warn('open', path, `${cidr} makes every address the client ${name}.`, 'Write the ranges of the pods that should call.');
+      if (byAddressAlone && cidr.endsWith('/0'))
+        warn('open', path, `${cidr} makes every address the client ${name}.`, 'Write the ranges of the pods that should call.');
       const cover = earlier.firstCover(cidr);
       if (cover !== undefined) {
-        warn('no-effect', path, `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which comes first: the first match wins.`, `Put ${name} before ${cover.name}, or make the ranges distinct.`);
+        warn(
+          'no-effect',
+          path,
+          `${cidr} lies inside ${cover.cidr} of client ${cover.name}, which comes first: the first match wins.`,
+          `Put ${name} before ${cover.name}, or make the ranges distinct.`,
+        );
       }
     });
     if (byAddressAlone) for (const cidr of addresses ?? []) earlier.add(name, cidr);
@@ -204,7 +378,14 @@ class EarlierRanges {
 }
 
 function warnAboutTracing({ tracing, cluster }: Config, warn: Warn): void {
-  if (tracing === null && cluster.collector !== null) warn('no-effect', ['cluster', 'collector'], 'No request is traced, so no collector is called.', 'Add tracing.endpoint, or take cluster.collector out.', 'key');
+  if (tracing === null && cluster.collector !== null)
+    warn(
+      'no-effect',
+      ['cluster', 'collector'],
+      'No request is traced, so no collector is called.',
+      'Add tracing.endpoint, or take cluster.collector out.',
+      'key',
+    );
 }
 
 function warnAboutDestination(destination: DestinationConfig, config: Config, warn: Warn): void {
@@ -215,22 +396,52 @@ function warnAboutDestination(destination: DestinationConfig, config: Config, wa
   if (judged.length > 0 && tunnels.length > 0) {
     const others = forms.filter((form) => !TUNNEL_FORMS.has(form));
     const what = `${upperFirst(judged.join(' and '))} of ${destination.name} are not checked inside a tunnel, and ${tunnels.join(' and ')} ${tunnels.length === 1 ? 'is' : 'are'} among its forms.`;
-    warn('no-effect', [...path, 'http'], what, `Write forms: [${others.length === 0 ? 'forward, host-routed' : others.join(', ')}] under ${destination.name} to hold every request to them.`);
+    warn(
+      'no-effect',
+      [...path, 'http'],
+      what,
+      `Write forms: [${others.length === 0 ? 'forward, host-routed' : others.join(', ')}] under ${destination.name} to hold every request to them.`,
+    );
   }
   const unreachable = destination.addresses === null && destination.resolve === 'here' ? destination.hosts.find(isInternal) : undefined;
   if (unreachable !== undefined) {
-    warn('no-effect', [...path, 'hosts', destination.hosts.indexOf(unreachable)], `${unreachable} is not a public address, and others have to be permitted: it cannot be reached.`, `Write addresses under ${destination.name}: all that its hosts may have, ${unreachable} among them.`);
+    warn(
+      'no-effect',
+      [...path, 'hosts', destination.hosts.indexOf(unreachable)],
+      `${unreachable} is not a public address, and others have to be permitted: it cannot be reached.`,
+      `Write addresses under ${destination.name}: all that its hosts may have, ${unreachable} among them.`,
+    );
   }
   const taken = formsTaken(config);
   if (forms.length === 0) {
-    warn('no-effect', [...path, 'forms'], `${destination.name} accepts only the form gateway, and has no gateway: it cannot be reached.`, `Add destinations.${destination.name}.gateway, or other forms.`);
+    warn(
+      'no-effect',
+      [...path, 'forms'],
+      `${destination.name} accepts only the form gateway, and has no gateway: it cannot be reached.`,
+      `Add destinations.${destination.name}.gateway, or other forms.`,
+    );
   } else if (!forms.some((form) => taken.has(form))) {
-    warn('no-effect', [...path, 'forms'], `No listener takes a form that ${destination.name} accepts: it cannot be reached.`, 'Add one of its forms to a listener under listeners.');
+    warn(
+      'no-effect',
+      [...path, 'forms'],
+      `No listener takes a form that ${destination.name} accepts: it cannot be reached.`,
+      'Add one of its forms to a listener under listeners.',
+    );
   } else if (destination.gateway !== null && !taken.has('gateway')) {
-    warn('no-effect', [...path, 'gateway'], `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`, 'Add gateway to the forms of a listener under listeners.');
+    warn(
+      'no-effect',
+      [...path, 'gateway'],
+      `No listener takes the gateway form: ${destination.gateway.prefix} is not served.`,
+      'Add gateway to the forms of a listener under listeners.',
+    );
   } else if (forms.length < destination.forms.length && destination.forms.length < FORMS.length) {
     // Without forms, all of them are accepted.
-    warn('no-effect', [...path, 'forms'], `${destination.name} accepts the form gateway, and has no gateway.`, `Add destinations.${destination.name}.gateway, or take gateway out of forms.`);
+    warn(
+      'no-effect',
+      [...path, 'forms'],
+      `${destination.name} accepts the form gateway, and has no gateway.`,
+      `Add destinations.${destination.name}.gateway, or take gateway out of forms.`,
+    );
   }
 }
 
@@ -268,9 +479,18 @@ export function warnAboutVariables(variables: Tree['variables'], env: Environmen
   for (const name of Object.keys(env).sort()) {
     if (known.includes(name) || ofServices.some((start) => name.startsWith(start))) continue;
     const ours = prefixes.has(prefixOf(name) ?? '');
-    const meant = ours ? nearest(name, known) : (closestMatch(name, known.filter(({ length }) => length > 3 * MAX_TYPOS), { maxDistance: MAX_TYPOS }) ?? null);
+    const meant = ours
+      ? nearest(name, known)
+      : (closestMatch(
+          name,
+          known.filter(({ length }) => length > 3 * MAX_TYPOS),
+          { maxDistance: MAX_TYPOS },
+        ) ?? null);
     if (!ours && meant === null) continue;
-    const instead = meant === null ? `The file uses ${used.join(', ') || 'no variable'}.` : `Did you mean ${meant}${(env[meant] ?? '') === '' ? '' : ', which is set too'}?`;
+    const instead =
+      meant === null
+        ? `The file uses ${used.join(', ') || 'no variable'}.`
+        : `Did you mean ${meant}${(env[meant] ?? '') === '' ? '' : ', which is set too'}?`;
     warn('variable', [], `The environment variable ${name} is set, and nothing uses it.`, instead);
   }
 }

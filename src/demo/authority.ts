@@ -146,7 +146,10 @@ async function newAuthority(name: string, parent: Signer | null): Promise<Certif
   };
 }
 
-async function issueLeaf(signer: Signer, { names, addresses = [], uris = [], notBefore, notAfter, clientAuth = false }: IssueOptions): Promise<IssuedCertificate> {
+async function issueLeaf(
+  signer: Signer,
+  { names, addresses = [], uris = [], notBefore, notAfter, clientAuth = false }: IssueOptions,
+): Promise<IssuedCertificate> {
   const { publicKey, privateKey } = await newKeys('ec', { namedCurve: 'P-256' });
   const alternatives = [
     ...names.map((name) => implicit(2, Buffer.from(name))),
@@ -200,12 +203,17 @@ function extension(id: string, critical: typeof CRITICAL | typeof NOT_CRITICAL, 
 
 /** @param signer null: the key is its own */
 function keyIdentifiers(key: KeyObject, signer: KeyObject | null): Buffer[] {
-  return [extension('2.5.29.14', NOT_CRITICAL, octets(keyIdentifier(key))), ...(signer === null ? [] : [extension('2.5.29.35', NOT_CRITICAL, sequence(implicit(0, keyIdentifier(signer))))])];
+  return [
+    extension('2.5.29.14', NOT_CRITICAL, octets(keyIdentifier(key))),
+    ...(signer === null ? [] : [extension('2.5.29.35', NOT_CRITICAL, sequence(implicit(0, keyIdentifier(signer))))]),
+  ];
 }
 
 /** RFC 5280 §4.2.1.2: the SHA-1 of the key, which for P-256 is a point of 65 bytes at the end. Not for security. */
 function keyIdentifier(key: KeyObject): Buffer {
-  return createHash('sha1').update(key.export({ type: 'spki', format: 'der' }).subarray(-65)).digest();
+  return createHash('sha1')
+    .update(key.export({ type: 'spki', format: 'der' }).subarray(-65))
+    .digest();
 }
 
 /** RFC 5280 §4.1.2.2: positive, at most 20 octets; the top bits 01 keep it both positive and minimal. */

@@ -103,15 +103,47 @@ interface Endpoint {
 
 /** By exact path; a path that ends in a slash, `/` apart, takes one number after it. */
 const ENDPOINTS = new Map<string, Endpoint>([
-  ['/', { does: 'what this request looked like from here', answer: (request, response) => { respondJson(response, 200, { service: STAND_IN_NAME, ...describeRequest(request), endpoints: HELP }); } }],
-  ['/api/status', { does: 'a small JSON answer', answer: (request, response) => { respondJson(response, 200, { service: STAND_IN_NAME, status: 'ok', ...describeRequest(request) }); } }],
-  ['/headers', { does: 'the request headers, as they arrived', answer: (request, response) => { respondJson(response, 200, request.headers); } }],
+  [
+    '/',
+    {
+      does: 'what this request looked like from here',
+      answer: (request, response) => {
+        respondJson(response, 200, { service: STAND_IN_NAME, ...describeRequest(request), endpoints: HELP });
+      },
+    },
+  ],
+  [
+    '/api/status',
+    {
+      does: 'a small JSON answer',
+      answer: (request, response) => {
+        respondJson(response, 200, { service: STAND_IN_NAME, status: 'ok', ...describeRequest(request) });
+      },
+    },
+  ],
+  [
+    '/headers',
+    {
+      does: 'the request headers, as they arrived',
+      answer: (request, response) => {
+        respondJson(response, 200, request.headers);
+      },
+    },
+  ],
   ['/echo', { does: 'the request body, streamed back, whatever the method', answer: echo }],
   ['/bytes/', { does: 'that many bytes', answer: sendBytes }],
   ['/slow/', { does: 'an answer after that many milliseconds', answer: sendLater }],
   ['/status/', { does: 'an answer with that status, 200 to 599', answer: sendStatus }],
   ['/trailers', { does: 'a chunked body with a trailer field', answer: sendTrailers }],
-  ['/redirect', { does: '302 to /api/status', answer: (_request, response) => { response.writeHead(302, { location: '/api/status' }).end(); } }],
+  [
+    '/redirect',
+    {
+      does: '302 to /api/status',
+      answer: (_request, response) => {
+        response.writeHead(302, { location: '/api/status' }).end();
+      },
+    },
+  ],
 ]);
 const HELP = Object.fromEntries([
   ...Array.from(ENDPOINTS, ([path, { does }]) => [path, does]),

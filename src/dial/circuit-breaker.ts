@@ -4,7 +4,7 @@
  * results of traffic, as each dial and its connection report them. An address
  * that works has no entry.
  *
- * Longer than 300 lines: a dial reaches the circuits through its own use of
+ * Longer than 400 lines: a dial reaches the circuits through its own use of
  * them only, and the two hand trials to each other.
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -82,7 +82,11 @@ export class CircuitBreaker {
    * @param client null: unknown
    * @throws {Fault} circuit-open, when none is left
    */
-  choose(target: DialTarget, addresses: readonly string[], client: string | null): { readonly addresses: readonly string[]; readonly tried: string; readonly trial: CircuitTrial | null } {
+  choose(
+    target: DialTarget,
+    addresses: readonly string[],
+    client: string | null,
+  ): { readonly addresses: readonly string[]; readonly tried: string; readonly trial: CircuitTrial | null } {
     const route = this.#find(target);
     if (route === undefined) return { addresses, tried: '', trial: null };
     route.addresses = addresses;
@@ -127,7 +131,8 @@ export class CircuitBreaker {
       circuit = new Circuit(planOf(target).terms, this.#random);
       route.circuits.set(address, circuit);
     }
-    if (circuit.failed(failure, trial, now)) this.#options.onOpened(circuitPlace(planOf(target).of.name, route, address), circuit.reason, circuit.failures);
+    if (circuit.failed(failure, trial, now))
+      this.#options.onOpened(circuitPlace(planOf(target).of.name, route, address), circuit.reason, circuit.failures);
   }
 
   /** A connection to an address is ready for use. @returns whether that proves that it works */
@@ -161,10 +166,12 @@ export class CircuitBreaker {
   /** Of each destination that has any. */
   counts(): Map<string, CircuitCounts> {
     this.#forget();
-    return new Map([...this.#routes].map(([destination, routes]) => {
-      const all = [...routes.values()];
-      return [destination, { open: all.reduce((sum, route) => sum + openOf(route).length, 0), refusing: all.filter(refusesAll).length }];
-    }));
+    return new Map(
+      [...this.#routes].map(([destination, routes]) => {
+        const all = [...routes.values()];
+        return [destination, { open: all.reduce((sum, route) => sum + openOf(route).length, 0), refusing: all.filter(refusesAll).length }];
+      }),
+    );
   }
 
   /** Every address that has failed and has not come back since. @param wallClock ms since the epoch, now */
@@ -181,7 +188,15 @@ export class CircuitBreaker {
         refuses: refusesAll(route),
         addresses: [...route.circuits].map(([address, circuit]) => {
           const { failures, reason, client, openSince } = circuit;
-          return { address, state: circuit.state(now), failures, since: openSince === null ? null : iso(openSince), reason, nextTrial: openSince === null ? null : iso(Math.max(now, circuit.nextTrialAt(now))), client };
+          return {
+            address,
+            state: circuit.state(now),
+            failures,
+            since: openSince === null ? null : iso(openSince),
+            reason,
+            nextTrial: openSince === null ? null : iso(Math.max(now, circuit.nextTrialAt(now))),
+            client,
+          };
         }),
       })),
     );
@@ -242,7 +257,8 @@ export class CircuitBreaker {
         for (const [address, circuit] of route.circuits) {
           if (!circuit.isForgotten(now)) continue;
           this.#drop(destination, route, address);
-          if (circuit.openSince !== null) this.#options.onClosed(circuitPlace(destination, route, address), 'nothing was asked of it for a while');
+          if (circuit.openSince !== null)
+            this.#options.onClosed(circuitPlace(destination, route, address), 'nothing was asked of it for a while');
         }
       }
     }
@@ -250,7 +266,8 @@ export class CircuitBreaker {
 
   #forgetDestination(destination: string): void {
     for (const route of this.#routes.get(destination)?.values() ?? []) {
-      for (const address of openOf(route)) this.#options.onClosed(circuitPlace(destination, route, address), 'the destination was changed by a reload');
+      for (const address of openOf(route))
+        this.#options.onClosed(circuitPlace(destination, route, address), 'the destination was changed by a reload');
     }
     this.#routes.delete(destination);
   }
@@ -269,11 +286,15 @@ export class CircuitBreaker {
     const next = Math.min(...all.map((circuit) => circuit.nextTrialAt(now)));
     const retryAfter = under ? TRIAL_RETRY_S : Math.max(1, Math.ceil((next - now) / 1000));
     const list = addresses.map((address) => `${address}: ${circuits.get(address)?.reason ?? ''}`).join('; ');
-    return new Fault('circuit-open', `it has failed too often in a row, and is tried again ${under ? 'now, by another request' : `in ${retryAfter} s`} (${list})`, {
-      subject: formatAuthority(host, port),
-      retryAfter,
-      remedy: 'Try again later: a single request tries it after each pause, and a success lets all others through again.',
-    });
+    return new Fault(
+      'circuit-open',
+      `it has failed too often in a row, and is tried again ${under ? 'now, by another request' : `in ${retryAfter} s`} (${list})`,
+      {
+        subject: formatAuthority(host, port),
+        retryAfter,
+        remedy: 'Try again later: a single request tries it after each pause, and a success lets all others through again.',
+      },
+    );
   }
 }
 
@@ -358,7 +379,8 @@ export class CircuitUse implements CircuitReport {
 
   /** TLS with the upstream has failed. The client's address in the PROXY header may be the reason. */
   handshakeFailed({ kind, code, detail }: Fault): void {
-    if (kind.blame === 'upstream') this.#failed(this.#address, { reason: `${code}: ${detail}`, client: this.#target.proxied?.address ?? null, unanswered: false });
+    if (kind.blame === 'upstream')
+      this.#failed(this.#address, { reason: `${code}: ${detail}`, client: this.#target.proxied?.address ?? null, unanswered: false });
   }
 
   /** The route through parents has failed: because of their upstream, or all of them. */
@@ -376,7 +398,8 @@ export class CircuitUse implements CircuitReport {
   /** The upstream has answered a request. */
   answered(status: number, client: string): void {
     const statuses = this.#target.circuit?.terms.statuses ?? NO_STATUSES;
-    if (statuses.length > 0 && statuses.includes(status)) this.#failed(this.#address, { reason: `status ${status}`, client, unanswered: true });
+    if (statuses.length > 0 && statuses.includes(status))
+      this.#failed(this.#address, { reason: `status ${status}`, client, unanswered: true });
     else if (!this.#breaker.quiet) {
       this.#breaker.worked(this.#target, this.#address);
       this.#trial = null;

@@ -91,7 +91,9 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
 
 /** The value of Proxy-Authorization. RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
 export function writeCredentials(credentials: HopCredentials): string {
-  return credentials.kind === 'bearer' ? `Bearer ${credentials.token}` : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
+  return credentials.kind === 'bearer'
+    ? `Bearer ${credentials.token}`
+    : `Basic ${Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64')}`;
 }
 
 interface ConnectAnswer {
@@ -131,7 +133,10 @@ export function judgeAnswer(heard: ConnectAnswer): HandshakeFailure {
   // Before anything is quoted: a quote cuts and escapes, so that a secret in it is not recognised.
   const answer = { ...heard, statusLine: conceal(statusLine, credentials), fields: fields.map((line) => conceal(line, credentials)) };
   const proxyStatus = fieldOf(answer, 'proxy-status');
-  return { ...explainConnectAnswer(answer, proxyStatus), facts: { receivedStatus: answer.status, ...(proxyStatus === null ? {} : { proxyStatus }) } };
+  return {
+    ...explainConnectAnswer(answer, proxyStatus),
+    facts: { receivedStatus: answer.status, ...(proxyStatus === null ? {} : { proxyStatus }) },
+  };
 }
 
 function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null): HandshakeFailure {
@@ -147,8 +152,18 @@ function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null)
   if (status === 407 || status === 401) {
     const asked = [...answerFields(answer, 'proxy-authenticate'), ...answerFields(answer, 'www-authenticate')];
     const shown = `${detail}${asked.length === 0 ? '' : `, asking for ${asked.map(quote).join(', ')}`}`;
-    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge))) return { code: 'hop-credentials', about: 'parent', detail: shown, remedy: 'Have the parent accept Basic or Bearer from here, or requests without credentials from our address: no other kind is supported.' };
-    const remedy = credentials === null ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
+    if (asked.length > 0 && !asked.some((challenge) => KNOWN_SCHEME.test(challenge)))
+      return {
+        code: 'hop-credentials',
+        about: 'parent',
+        detail: shown,
+        remedy:
+          'Have the parent accept Basic or Bearer from here, or requests without credentials from our address: no other kind is supported.',
+      };
+    const remedy =
+      credentials === null
+        ? 'Put what the parent asks for into a file of one line, and name it in hops.<name>.credentialsFile.'
+        : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
     return { code: 'hop-credentials', about: 'parent', detail: shown, remedy };
   }
 
@@ -157,9 +172,18 @@ function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null)
     return { code: 'hop-refused', about: 'beyond', detail, remedy: permitRemedy(answer) };
   }
   const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);
-  if (beyond) return { code: 'hop-upstream-failed', about: 'beyond', detail, remedy: `Check name, routes and firewalls from the parent to ${target}.` };
+  if (beyond)
+    return {
+      code: 'hop-upstream-failed',
+      about: 'beyond',
+      detail,
+      remedy: `Check name, routes and firewalls from the parent to ${target}.`,
+    };
   // A 5xx that does not say which side failed: tinyproxy sends it when it cannot reach the target.
-  const remedy = error === 'proxy_loop_detected' ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.' : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
+  const remedy =
+    error === 'proxy_loop_detected'
+      ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.'
+      : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
   return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy };
 }
 
@@ -198,8 +222,13 @@ function fieldOf(answer: ConnectAnswer, name: string): string | null {
 /** A parent that repeats our credentials must not get them into our log. @param text as received, Latin-1 */
 function conceal(text: string, credentials: HopCredentials | null): string {
   if (credentials === null) return text;
-  const secrets = credentials.kind === 'bearer' ? [credentials.token] : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
+  const secrets =
+    credentials.kind === 'bearer'
+      ? [credentials.token]
+      : [Buffer.from(`${credentials.user}:${credentials.password}`).toString('base64'), credentials.password];
   const sent = secrets.map((secret) => Buffer.from(secret).toString('latin1'));
   // As they are, and inside a quoted string. Shorter ones would blank out half of every sentence.
-  return [...sent, ...sent.map((secret) => secret.replaceAll(/["\\]/g, '\\$&'))].filter((secret) => secret.length >= 4).reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
+  return [...sent, ...sent.map((secret) => secret.replaceAll(/["\\]/g, '\\$&'))]
+    .filter((secret) => secret.length >= 4)
+    .reduce((shown, secret) => shown.replaceAll(secret, '***'), text);
 }

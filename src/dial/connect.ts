@@ -3,9 +3,6 @@
  * addresses that have been checked already. Node's autoSelectFamily is not
  * used: it cancels an attempt before it starts the next, and resolves names
  * itself.
- *
- * Longer than 300 lines: the attempts of one request are one race, and the end
- * of each affects the others.
  */
 import { connect as netConnect, isIPv6 } from 'node:net';
 import type { Socket } from 'node:net';
@@ -167,7 +164,10 @@ class ConnectionRace {
     socket.off('error', onAttemptFailed);
     attempt.race = null;
     // Those begun before it had more time, and have not answered.
-    if (circuit !== undefined) for (const other of this.#pending) if ((other[kAttempt]?.order ?? 0) < attempt.order) circuit.connectFailed(other[kAttempt]?.address ?? '', 'no answer, while another address answered');
+    if (circuit !== undefined)
+      for (const other of this.#pending)
+        if ((other[kAttempt]?.order ?? 0) < attempt.order)
+          circuit.connectFailed(other[kAttempt]?.address ?? '', 'no answer, while another address answered');
     this.#end();
     this.#resolve({ socket, address, attempts: this.#attempts });
   }
@@ -193,7 +193,8 @@ class ConnectionRace {
       circuit?.connectFailed(address, `no answer in ${timeout} ms`);
       this.#remember(socket, address, `no answer in ${timeout} ms`);
     }
-    for (const address of this.#queue.slice(this.#next)) this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
+    for (const address of this.#queue.slice(this.#next))
+      this.#failures.push({ address, code: 'connect-timeout', text: 'not tried in time' });
     for (const address of this.#exhausted) this.#failures.push({ address, code: 'connect-timeout', text: this.#noPort() });
     this.#failByAll(null);
   }
@@ -207,7 +208,13 @@ class ConnectionRace {
   /** @param socket that still has its local end; null: it is gone */
   #remember(socket: Socket | null, address: string, reason: string): void {
     const { history, destination = '-', port } = this.#request;
-    history?.failed({ destination, address, port, from: socket?.localPort === undefined ? null : formatAuthority(socket.localAddress ?? '', socket.localPort), reason });
+    history?.failed({
+      destination,
+      address,
+      port,
+      from: socket?.localPort === undefined ? null : formatAuthority(socket.localAddress ?? '', socket.localPort),
+      reason,
+    });
   }
 
   #start(address: string, lease: PortLease | undefined): void {
@@ -293,7 +300,19 @@ const NO_PORT_FOR_CLIENT = 'no NAT port is free, or this client has its share of
  * to a packet that was sent may also be ENETUNREACH; far more often it is an
  * IPv6 address on a host without IPv6.
  */
-export const UNSENT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EACCES', 'EPERM', 'EADDRNOTAVAIL', 'EADDRINUSE', 'EAFNOSUPPORT', 'EINVAL', 'ENETUNREACH']);
+export const UNSENT: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOBUFS',
+  'ENOMEM',
+  'EACCES',
+  'EPERM',
+  'EADDRNOTAVAIL',
+  'EADDRINUSE',
+  'EAFNOSUPPORT',
+  'EINVAL',
+  'ENETUNREACH',
+]);
 /** The one of them that is not due to our resources: as long as there is no route, trying is useless. */
 const NO_ROUTE = 'ENETUNREACH';
 /** All local ports towards this address and port are in use. */
@@ -330,8 +349,10 @@ function explainConnectError(error: Error, address: string): Omit<Failure, 'addr
 /** The most significant first: ourselves, our resources, then an answer of the host, then silence, then no route. */
 const RANK: readonly FaultCode[] = ['loop', 'limit-reached', 'connection-refused', 'connect-timeout', 'unreachable'];
 
-const MORE_PORTS_REMEDY = 'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
-const LOCAL_PORTS_REMEDY = 'This system has no local port left for this partner: use the gateway or http://, which share connections, add replicas, or widen net.ipv4.ip_local_port_range.';
+const MORE_PORTS_REMEDY =
+  'Use the gateway or http:// instead of a tunnel for each request, so that connections are shared; or give the NAT more ports and raise nat.ports.';
+const LOCAL_PORTS_REMEDY =
+  'This system has no local port left for this partner: use the gateway or http://, which share connections, add replicas, or widen net.ipv4.ip_local_port_range.';
 
 const REMEDIES: Partial<Record<FaultCode, string>> = {
   loop: 'Make the name resolve to the partner, not to this proxy.',
@@ -345,7 +366,12 @@ const REMEDIES: Partial<Record<FaultCode, string>> = {
 function connectFault(host: string, port: number, failures: readonly Failure[], retryAfter: number | null): Fault {
   const code = RANK.find((rank) => failures.some((failure) => failure.code === rank)) ?? 'unreachable';
   const list = failures.map((failure) => `${failure.address}: ${failure.text}`).join('; ') || 'no address to dial';
-  if (retryAfter !== null) return new Fault('limit-reached', list, { subject: formatAuthority(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
+  if (retryAfter !== null)
+    return new Fault('limit-reached', list, { subject: formatAuthority(host, port), retryAfter, remedy: MORE_PORTS_REMEDY });
   const noLocalPort = code === 'limit-reached' && failures.some((failure) => failure.code === code && failure.text === NO_LOCAL_PORT);
-  return new Fault(code, list, { subject: formatAuthority(host, port), remedy: noLocalPort ? LOCAL_PORTS_REMEDY : (REMEDIES[code] ?? ''), ...(code === 'limit-reached' ? { retryAfter: 1 } : {}) });
+  return new Fault(code, list, {
+    subject: formatAuthority(host, port),
+    remedy: noLocalPort ? LOCAL_PORTS_REMEDY : (REMEDIES[code] ?? ''),
+    ...(code === 'limit-reached' ? { retryAfter: 1 } : {}),
+  });
 }

@@ -70,7 +70,14 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses, dnsMs: now() - asked };
   }
 
-  async function openDirectly({ host, port, destination, client, proxied }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun: number): Promise<Opened> {
+  async function openDirectly(
+    { host, port, destination, client, proxied }: DialTarget,
+    guard: AddressGuard,
+    signal: CancelSignal,
+    avoid: string | null,
+    circuit: CircuitUse | undefined,
+    begun: number,
+  ): Promise<Opened> {
     const known = resolver.cached(host);
     // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
@@ -78,7 +85,21 @@ export function createDialler(options: DiallerOptions): Dialler {
       const checked = checkAddresses(addresses, port, guard);
       const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
       const dialled = now();
-      const { socket, address, attempts } = await connectFirst({ host, port, addresses: permitted, timeout: timeouts.connect, signal, begun, ports, destination, client, isOurs, mayOpen, circuit, history });
+      const { socket, address, attempts } = await connectFirst({
+        host,
+        port,
+        addresses: permitted,
+        timeout: timeouts.connect,
+        signal,
+        begun,
+        ports,
+        destination,
+        client,
+        isOurs,
+        mayOpen,
+        circuit,
+        history,
+      });
       circuit?.opened(address);
       if (proxied !== undefined) nameClient(socket, proxied, address, port);
       return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
@@ -88,7 +109,13 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   /** One address after the other, until one answers or no other can. */
-  async function openByHops(steps: readonly HopStep[], hosts: readonly string[], port: number, dial: HopsDial, begun: number): Promise<Opened> {
+  async function openByHops(
+    steps: readonly HopStep[],
+    hosts: readonly string[],
+    port: number,
+    dial: HopsDial,
+    begun: number,
+  ): Promise<Opened> {
     const began = now();
     const failures: HopFault[] = [];
     let asked: string | null = null;
@@ -96,7 +123,17 @@ export function createDialler(options: DiallerOptions): Dialler {
       try {
         const way = await hops.open(steps, { host, port }, dial);
         const spent = now() - began - way.tcpMs - Math.max(way.dnsMs, 0);
-        return { socket: way.socket, address: host, peer: way.peer, via: describeWay(way.parents), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: spent, tlsMs: -1, attempts: begun + failures.length + 1 };
+        return {
+          socket: way.socket,
+          address: host,
+          peer: way.peer,
+          via: describeWay(way.parents),
+          dnsMs: way.dnsMs,
+          tcpMs: way.tcpMs,
+          hopMs: spent,
+          tlsMs: -1,
+          attempts: begun + failures.length + 1,
+        };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
         failures.push(error);
@@ -107,8 +144,19 @@ export function createDialler(options: DiallerOptions): Dialler {
     throw asked === null || isIP(asked) === 0 ? fault : fault.with({ address: asked, dials: begun + failures.length });
   }
 
-  async function openByWay(steps: readonly HopStep[], { host, port, destination, client, proxied, resolve: by }: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun: number): Promise<Opened> {
-    const dial: HopsDial = { connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, mayOpen, history }), signal };
+  async function openByWay(
+    steps: readonly HopStep[],
+    { host, port, destination, client, proxied, resolve: by }: DialTarget,
+    guard: AddressGuard,
+    signal: CancelSignal,
+    avoid: string | null,
+    circuit: CircuitUse | undefined,
+    begun: number,
+  ): Promise<Opened> {
+    const dial: HopsDial = {
+      connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, mayOpen, history }),
+      signal,
+    };
     // Only the parents could say which of its addresses is at fault.
     circuit?.choose([host]);
     circuit?.opened(host);
@@ -128,9 +176,18 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
-  function open(target: DialTarget, guard: AddressGuard, signal: CancelSignal, avoid: string | null, circuit: CircuitUse | undefined, begun = 0): Promise<Opened> {
+  function open(
+    target: DialTarget,
+    guard: AddressGuard,
+    signal: CancelSignal,
+    avoid: string | null,
+    circuit: CircuitUse | undefined,
+    begun = 0,
+  ): Promise<Opened> {
     const { via: steps = [] } = target;
-    return steps.length === 0 ? openDirectly(target, guard, signal, avoid, circuit, begun) : openByWay(steps, target, guard, signal, avoid, circuit, begun);
+    return steps.length === 0
+      ? openDirectly(target, guard, signal, avoid, circuit, begun)
+      : openByWay(steps, target, guard, signal, avoid, circuit, begun);
   }
 
   /**
@@ -138,7 +195,13 @@ export function createDialler(options: DiallerOptions): Dialler {
    * address is tried, or the only one again. A fault of our configuration or of
    * the upstream's certificate would repeat.
    */
-  async function openSecurely(target: DialTarget, config: UpstreamTlsConfig, guard: AddressGuard, signal: CancelSignal, circuit: CircuitUse | undefined): Promise<Opened> {
+  async function openSecurely(
+    target: DialTarget,
+    config: UpstreamTlsConfig,
+    guard: AddressGuard,
+    signal: CancelSignal,
+    circuit: CircuitUse | undefined,
+  ): Promise<Opened> {
     const { host, port, keys = "the destination's tls" } = target;
     let avoid: string | null = null;
     let attempts = 0;
@@ -154,12 +217,24 @@ export function createDialler(options: DiallerOptions): Dialler {
       const { localAddress, localPort } = opened.socket;
       try {
         const socket = await secure({ socket: opened.socket, host, port, config, keys, timeout: timeouts.tls, signal });
-        const tlsFault = (error: Error): Fault => lateTlsFault(error, { where: formatAuthority(host, port), name: config.serverName ?? host, config, keys });
-        return { ...opened, socket, tlsMs: now() - connected, attempts, certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0, tlsFault };
+        const tlsFault = (error: Error): Fault =>
+          lateTlsFault(error, { where: formatAuthority(host, port), name: config.serverName ?? host, config, keys });
+        return {
+          ...opened,
+          socket,
+          tlsMs: now() - connected,
+          attempts,
+          certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0,
+          tlsFault,
+        };
       } catch (error) {
         if (error instanceof Fault) circuit?.handshakeFailed(error);
         const { address, via, dnsMs, tcpMs, hopMs } = opened;
-        const fault = Fault.from(error).with({ dials: attempts, opened: { localAddress, localPort, via, dnsMs, tcpMs, hopMs }, ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }) });
+        const fault = Fault.from(error).with({
+          dials: attempts,
+          opened: { localAddress, localPort, via, dnsMs, tcpMs, hopMs },
+          ...(address === null ? {} : { nextHop: formatAuthority(address, port), address }),
+        });
         if (!(error instanceof HandshakeCut) || handshakes === MOST_HANDSHAKES) throw fault;
         cut = fault;
         avoid = opened.address;
@@ -181,14 +256,20 @@ export function createDialler(options: DiallerOptions): Dialler {
     dial: (target, guard, signal) => {
       if (signal.aborted) return Promise.reject(abortFault(signal));
       const circuit = target.circuit === undefined ? undefined : new CircuitUse(circuits, target);
-      const dialled = target.tls === null ? open(target, guard, signal, null, circuit) : openSecurely(target, target.tls, guard, signal, circuit);
-      const told = circuit === undefined ? dialled : dialled.then((opened) => {
-        circuit.ready();
-        return { ...opened, circuit };
-      });
+      const dialled =
+        target.tls === null ? open(target, guard, signal, null, circuit) : openSecurely(target, target.tls, guard, signal, circuit);
+      const told =
+        circuit === undefined
+          ? dialled
+          : dialled.then((opened) => {
+              circuit.ready();
+              return { ...opened, circuit };
+            });
       return told.catch((error: unknown) => {
         circuit?.giveBack();
-        throw error instanceof Fault && error.kind.blame === 'upstream' ? error.with({ nextHop: formatAuthority(target.host, target.port) }) : error;
+        throw error instanceof Fault && error.kind.blame === 'upstream'
+          ? error.with({ nextHop: formatAuthority(target.host, target.port) })
+          : error;
       });
     },
   };
@@ -245,6 +326,15 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
   const { lookup, names, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
   const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
-  const resolver = createResolver({ lookup: ask, dns, timeout: timeouts.resolve, entries: names.of(dns), onStale, onAnswer: (host, addresses, code) => { history.answered(host, addresses, code); } });
+  const resolver = createResolver({
+    lookup: ask,
+    dns,
+    timeout: timeouts.resolve,
+    entries: names.of(dns),
+    onStale,
+    onAnswer: (host, addresses, code) => {
+      history.answered(host, addresses, code);
+    },
+  });
   return createDialler({ resolver, timeouts, history, ports, isOurs, mayOpen, coolDowns, circuits, via });
 }

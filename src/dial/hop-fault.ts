@@ -64,7 +64,14 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
   const fault = Fault.from(error);
   // From a hop before this one: it could not, or would not, reach this parent.
   if (fault instanceof HopFault) {
-    return fault.about === 'parent' ? fault : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, { about: 'parent', remedy: fault.remedy ?? '', cause: fault, facts: fault.facts });
+    return fault.about === 'parent'
+      ? fault
+      : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, {
+          about: 'parent',
+          remedy: fault.remedy ?? '',
+          cause: fault,
+          facts: fault.facts,
+        });
   }
   if (fault.kind.blame !== 'upstream') return fault;
   return new HopFault(fault.kind.status === 504 ? 'hop-timeout' : 'hop-failed', hop, fault.detail, {

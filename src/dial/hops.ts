@@ -103,11 +103,36 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
     const way = await reach(below, step, at, dial);
     // Read here: a socket that was destroyed has none.
     const { localAddress, localPort } = way.socket;
-    const opened = (): FaultFacts => ({ opened: { localAddress, localPort, via: describeWay([...way.parents, at]), dnsMs: way.dnsMs, tcpMs: way.tcpMs, hopMs: now() - began - way.tcpMs - Math.max(way.dnsMs, 0) } });
+    const opened = (): FaultFacts => ({
+      opened: {
+        localAddress,
+        localPort,
+        via: describeWay([...way.parents, at]),
+        dnsMs: way.dnsMs,
+        tcpMs: way.tcpMs,
+        hopMs: now() - began - way.tcpMs - Math.max(way.dnsMs, 0),
+      },
+    });
     const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal, opened) : way.socket;
     const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${formatAuthority(target.host, target.port)}`;
-    const tlsFault = (error: Error): Fault => wayFault(lateTlsFault(error, { where: formatAuthority(parent.host, parent.port), name: hop.tls.serverName ?? parent.host, config: hop.tls, keys: tlsKeys(hop) }), at);
-    const failure = await converse({ socket, handshake: handshakeOf(at, target), timeout: hop.connect, signal, asked, tlsFault: parent.scheme === 'https' ? tlsFault : undefined });
+    const tlsFault = (error: Error): Fault =>
+      wayFault(
+        lateTlsFault(error, {
+          where: formatAuthority(parent.host, parent.port),
+          name: hop.tls.serverName ?? parent.host,
+          config: hop.tls,
+          keys: tlsKeys(hop),
+        }),
+        at,
+      );
+    const failure = await converse({
+      socket,
+      handshake: handshakeOf(at, target),
+      timeout: hop.connect,
+      signal,
+      asked,
+      tlsFault: parent.scheme === 'https' ? tlsFault : undefined,
+    });
     if (failure !== null) {
       const { code, about, detail, remedy, facts } = failure;
       throw new HopFault(code, hop, detail, {
@@ -141,7 +166,15 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
   async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal, opened: () => FaultFacts): Promise<Socket> {
     const { hop, parent } = at;
     try {
-      return await secure({ socket, host: parent.host, port: parent.port, config: hop.tls, keys: tlsKeys(hop), timeout: hop.connect, signal });
+      return await secure({
+        socket,
+        host: parent.host,
+        port: parent.port,
+        config: hop.tls,
+        keys: tlsKeys(hop),
+        timeout: hop.connect,
+        signal,
+      });
     } catch (error) {
       throw signal.aborted ? abortFault(signal) : wayFault(Fault.from(error).with(opened()), at);
     }

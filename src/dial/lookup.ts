@@ -124,7 +124,9 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       // A server that was still looking may have found it by now.
       const again = errorCode(failure) === 'ETIMEOUT' && performance.now() - began < patience;
       if (number + 1 < rounds.length || again) continue;
-      return failures.size === 0 ? failure : Object.assign(new Error(Array.from(failures, (one) => one.join(' ')).join(', ')), { code: errorCode(failure) });
+      return failures.size === 0
+        ? failure
+        : Object.assign(new Error(Array.from(failures, (one) => one.join(' ')).join(', ')), { code: errorCode(failure) });
     }
   }
 
@@ -140,7 +142,12 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     if (found.length > 0) {
       return {
         addresses: found.map((record) => record.address),
-        ttl: Math.min(...found.map((record) => record.ttl), isOpen(answers[0]) ? WITHOUT_A : Infinity, isOpen(answers[1]) ? WITHOUT_AAAA : Infinity) * 1_000,
+        ttl:
+          Math.min(
+            ...found.map((record) => record.ttl),
+            isOpen(answers[0]) ? WITHOUT_A : Infinity,
+            isOpen(answers[1]) ? WITHOUT_AAAA : Infinity,
+          ) * 1_000,
         ...(isOpen(answers[0]) ? { open: 4 as const } : isOpen(answers[1]) ? { open: 6 as const } : {}),
       };
     }

@@ -9,7 +9,18 @@ import type { CancelSignal } from '../cancel.ts';
 import type { NatConfig } from '../config/config.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
-import { type Ending, type GrantedPort, type Keeping, type PortBudget, type PortLease, type PortsInUse, PortTuple, type PortUsage, SWEEP_AT, TupleLease } from './ports.ts';
+import {
+  type Ending,
+  type GrantedPort,
+  type Keeping,
+  type PortBudget,
+  type PortLease,
+  type PortsInUse,
+  PortTuple,
+  type PortUsage,
+  SWEEP_AT,
+  TupleLease,
+} from './ports.ts';
 
 /** For `createPortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
@@ -98,8 +109,16 @@ class Budget implements PortBudget {
     return null;
   }
 
-  wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client: string | null = null): Promise<GrantedPort | null> {
-    const tuples = new Map(addresses.map((address) => [this.#tuple(address, port), address] as const).filter(([{ waiters }]) => waiters.size < MAX_WAITING));
+  wait(
+    addresses: readonly string[],
+    port: number,
+    destination: string,
+    signal: CancelSignal,
+    client: string | null = null,
+  ): Promise<GrantedPort | null> {
+    const tuples = new Map(
+      addresses.map((address) => [this.#tuple(address, port), address] as const).filter(([{ waiters }]) => waiters.size < MAX_WAITING),
+    );
     if (this.#nat.whenExhausted === 'refuse' || tuples.size === 0 || signal.aborted) {
       this.#countRefused(destination);
       return Promise.resolve(null);
@@ -177,7 +196,9 @@ class Budget implements PortBudget {
       const used = this.#used(tuple, now);
       if (tuple.level === 'ample') continue;
       const names = [...tuple.destinations].join(', ');
-      warnings.push(`NAT ports towards ${tuple.place} (${names}): ${used} of ${String(this.#limit)} in use${tuple.level === 'exhausted' ? ', and new connections were refused or had to wait' : ''}.`);
+      warnings.push(
+        `NAT ports towards ${tuple.place} (${names}): ${used} of ${String(this.#limit)} in use${tuple.level === 'exhausted' ? ', and new connections were refused or had to wait' : ''}.`,
+      );
     }
     return warnings;
   }
@@ -250,7 +271,8 @@ class Budget implements PortBudget {
     const now = this.#clock.now();
     for (const waiter of tuple.waiters) {
       const used = this.#used(tuple, now);
-      if (this.#hasShare(tuple, waiter.client, used, now)) waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, used + 1) });
+      if (this.#hasShare(tuple, waiter.client, used, now))
+        waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, used + 1) });
       else if (now >= waiter.since + this.#nat.queueFor) waiter.settle(null);
       else if (this.#free(used) === 0) break;
     }
@@ -275,7 +297,11 @@ class Budget implements PortBudget {
   #tellExhausted(tuple: Tuple, now: number): void {
     if (tuple.level === 'exhausted') return;
     tuple.level = 'exhausted';
-    this.#notice('error', 'NAT ports are exhausted: new connections are refused or have to wait', this.#describe(tuple, this.#used(tuple, now)));
+    this.#notice(
+      'error',
+      'NAT ports are exhausted: new connections are refused or have to wait',
+      this.#describe(tuple, this.#used(tuple, now)),
+    );
   }
 
   #describe(tuple: Tuple, used: number): Record<string, unknown> {

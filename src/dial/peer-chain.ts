@@ -53,7 +53,9 @@ export function readPeerChain({ socket, host, port, timeout }: ChainRequest): Pr
     });
     const fail = (error?: Error): void => {
       end();
-      reject(new Fault('tls-failed', `no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { subject: where, cause: error }));
+      reject(
+        new Fault('tls-failed', `no TLS handshake${error === undefined ? '' : ` (${error.message})`}`, { subject: where, cause: error }),
+      );
     };
     tls.on('error', fail);
     tls.on('close', () => {
@@ -75,7 +77,14 @@ function listChain(leaf: DetailedPeerCertificate): PartnerCertificate[] {
     const { subject, issuer, valid_from: from, valid_to: to, fingerprint256, subjectaltname = '' } = next;
     // A self-signed certificate is its own issuer.
     if (chain.some(({ fingerprint }) => fingerprint === fingerprint256)) break;
-    chain.push({ subject: commonNameOf(subject), issuer: commonNameOf(issuer), validFrom: Date.parse(from), validTo: Date.parse(to), fingerprint: fingerprint256, names: subjectaltname });
+    chain.push({
+      subject: commonNameOf(subject),
+      issuer: commonNameOf(issuer),
+      validFrom: Date.parse(from),
+      validTo: Date.parse(to),
+      fingerprint: fingerprint256,
+      names: subjectaltname,
+    });
     next = issuerOf(next);
   }
   return chain;

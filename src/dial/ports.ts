@@ -48,7 +48,13 @@ export interface PortBudget {
    * it; first come, first served.
    * @returns null when none came in time, too many wait, or `signal` aborts
    */
-  wait(addresses: readonly string[], port: number, destination: string, signal: CancelSignal, client?: string | null): Promise<GrantedPort | null>;
+  wait(
+    addresses: readonly string[],
+    port: number,
+    destination: string,
+    signal: CancelSignal,
+    client?: string | null,
+  ): Promise<GrantedPort | null>;
   /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
   retryAfter(addresses: readonly string[], port: number): number;
   /** Changes the configuration. Ports in use stay counted; a lower limit only refuses new connections. */
@@ -173,7 +179,11 @@ export class TupleLease<Waiter> implements PortLease {
   readonly #onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void;
 
   /** @param onEnd called once */
-  constructor(tuple: PortTuple<Waiter>, client: string | null, onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void) {
+  constructor(
+    tuple: PortTuple<Waiter>,
+    client: string | null,
+    onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void,
+  ) {
     this.#tuple = tuple;
     this.#client = client;
     this.#onEnd = onEnd;

@@ -38,7 +38,10 @@ export function encodeProxyHeader(client: ProxiedClient, upstream: HeaderUpstrea
   if (pair === null) return Buffer.from('PROXY UNKNOWN\r\n', 'latin1');
   // Never the mixed notation ::ffff:192.0.2.1: §2.1 allows groups of hexadecimal digits only.
   const [source, destination] = pair.map((address) => address.toString());
-  return Buffer.from(`PROXY ${pair[0].kind() === 'ipv4' ? 'TCP4' : 'TCP6'} ${source ?? ''} ${destination ?? ''} ${client.port} ${upstream.port}\r\n`, 'latin1');
+  return Buffer.from(
+    `PROXY ${pair[0].kind() === 'ipv4' ? 'TCP4' : 'TCP6'} ${source ?? ''} ${destination ?? ''} ${client.port} ${upstream.port}\r\n`,
+    'latin1',
+  );
 }
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;

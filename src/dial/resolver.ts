@@ -91,17 +91,24 @@ export class KnownNames {
 
   /** The names whose expired answers are in use because the resolver fails, each with the time until which it may be: without them, every request would fail. @param now as for the resolvers */
   stale(now = performance.now()): (readonly [host: string, until: number])[] {
-    return [...this.#entries.entries()].flatMap(([host, entry]) => ('addresses' in entry && now >= entry.expiresAt && now < entry.holdUntil ? [[host, entry.staleUntil] as const] : []));
+    return [...this.#entries.entries()].flatMap(([host, entry]) =>
+      'addresses' in entry && now >= entry.expiresAt && now < entry.holdUntil ? [[host, entry.staleUntil] as const] : [],
+    );
   }
 
   /** A sentence while there are such names. @param now as for the resolvers */
   warnings(now = performance.now()): string[] {
     const stale = this.stale(now);
     if (stale.length === 0) return [];
-    const hosts = stale.slice(0, MOST_WARNED).map(([host]) => host).join(', ');
+    const hosts = stale
+      .slice(0, MOST_WARNED)
+      .map(([host]) => host)
+      .join(', ');
     const others = stale.length > MOST_WARNED ? ` and ${stale.length - MOST_WARNED} others` : '';
     const end = Math.min(...stale.map(([, until]) => until));
-    return [`The resolver fails: the last known addresses of ${hosts}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`];
+    return [
+      `The resolver fails: the last known addresses of ${hosts}${others} are used, until ${new Date(Date.now() + end - now).toISOString().slice(0, 16)}Z (dns.staleFor).`,
+    ];
   }
 }
 
@@ -214,7 +221,8 @@ export function createResolver(options: ResolverOptions): Resolver {
       const outcome = await waitWithin(ask(host).outcome, patience, signal);
       if (outcome !== null && !(outcome instanceof Fault)) return outcome.addresses;
 
-      const fault = outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms${asked()}`, { subject: host, remedy: ASK_RESOLVER });
+      const fault =
+        outcome ?? new Fault('resolver-timeout', `no answer in ${patience} ms${asked()}`, { subject: host, remedy: ASK_RESOLVER });
       const stale = usable(host);
       if (stale === null) throw fault;
       if (now() >= stale.holdUntil) hold(host, stale, fault);
@@ -236,16 +244,27 @@ function noSuchName(host: string, cause?: unknown): Fault {
 }
 
 function lookupFault(host: string, error: unknown): Fault {
-  return new Fault(errorCode(error) === 'ETIMEOUT' ? 'resolver-timeout' : 'resolver-failed', `the look-up failed (${error instanceof Error ? error.message : String(error)})`, {
-    subject: host,
-    remedy: ASK_RESOLVER,
-    cause: error,
-    facts: rcodeOf(error),
-  });
+  return new Fault(
+    errorCode(error) === 'ETIMEOUT' ? 'resolver-timeout' : 'resolver-failed',
+    `the look-up failed (${error instanceof Error ? error.message : String(error)})`,
+    {
+      subject: host,
+      remedy: ASK_RESOLVER,
+      cause: error,
+      facts: rcodeOf(error),
+    },
+  );
 }
 
 /** What the server answered, by c-ares' name for it. */
-const RCODES: Readonly<Record<string, string>> = { ENOTFOUND: 'NXDOMAIN', ENODATA: 'NOERROR', EFORMERR: 'FORMERR', ESERVFAIL: 'SERVFAIL', ENOTIMP: 'NOTIMP', EREFUSED: 'REFUSED' };
+const RCODES: Readonly<Record<string, string>> = {
+  ENOTFOUND: 'NXDOMAIN',
+  ENODATA: 'NOERROR',
+  EFORMERR: 'FORMERR',
+  ESERVFAIL: 'SERVFAIL',
+  ENOTIMP: 'NOTIMP',
+  EREFUSED: 'REFUSED',
+};
 
 function rcodeOf(error: unknown): Pick<FaultFacts, 'rcode'> {
   const rcode = RCODES[errorCode(error)];

@@ -32,18 +32,38 @@ const PORT_LENGTH = 2;
 
 type SocksRefusal = Omit<HandshakeFailure, 'detail'> & { readonly words: string };
 
-const beyond = (words: string): SocksRefusal => ({ code: 'hop-upstream-failed', about: 'beyond', words, remedy: 'Check name, routes and firewalls from the parent to the upstream.' });
+const beyond = (words: string): SocksRefusal => ({
+  code: 'hop-upstream-failed',
+  about: 'beyond',
+  words,
+  remedy: 'Check name, routes and firewalls from the parent to the upstream.',
+});
 
 /** RFC 1928 §6. */
 const REPLIES: Readonly<Record<number, SocksRefusal>> = {
   1: { code: 'hop-failed', about: 'either', words: 'general SOCKS server failure', remedy: 'Check the log of the parent.' },
-  2: { code: 'hop-refused', about: 'beyond', words: 'connection not allowed by ruleset', remedy: 'Have the parent permit this host and port from here.' },
+  2: {
+    code: 'hop-refused',
+    about: 'beyond',
+    words: 'connection not allowed by ruleset',
+    remedy: 'Have the parent permit this host and port from here.',
+  },
   3: beyond('network unreachable'),
   4: beyond('host unreachable'),
   5: beyond('connection refused'),
   6: beyond('TTL expired'),
-  7: { code: 'hop-failed', about: 'parent', words: 'command not supported', remedy: 'Use a parent that supports the SOCKS command CONNECT.' },
-  8: { code: 'hop-failed', about: 'either', words: 'address type not supported', remedy: 'Use a parent that supports this kind of address.' },
+  7: {
+    code: 'hop-failed',
+    about: 'parent',
+    words: 'command not supported',
+    remedy: 'Use a parent that supports the SOCKS command CONNECT.',
+  },
+  8: {
+    code: 'hop-failed',
+    about: 'either',
+    words: 'address type not supported',
+    remedy: 'Use a parent that supports this kind of address.',
+  },
 };
 
 /** A handshake that requests a connection by SOCKS5, once. Sends a password only if the parent asks for one. */
@@ -51,13 +71,21 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
   const asked = `SOCKS CONNECT ${formatAuthority(host, port)}`;
   const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
   const garbage = (words: string): HandshakeStep =>
-    failed({ code: 'hop-failed', about: 'parent', words: `${words} instead of a SOCKS5 answer to ${asked}`, remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.' });
+    failed({
+      code: 'hop-failed',
+      about: 'parent',
+      words: `${words} instead of a SOCKS5 answer to ${asked}`,
+      remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.',
+    });
   const denied = (words: string): HandshakeStep =>
     failed({
       code: 'hop-credentials',
       about: 'parent',
       words,
-      remedy: credentials === null ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.' : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.',
+      remedy:
+        credentials === null
+          ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.'
+          : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.',
     });
   const more = (send: Buffer | null): HandshakeStep => ({ step: 'more', send });
 
@@ -80,7 +108,8 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
       read = readLogin;
       return more(login(credentials));
     }
-    if (method === NONE_ACCEPTABLE) return denied(credentials === null ? 'asks for credentials' : 'accepts neither username/password nor anonymous access');
+    if (method === NONE_ACCEPTABLE)
+      return denied(credentials === null ? 'asks for credentials' : 'accepts neither username/password nor anonymous access');
     return garbage(`chose the method ${method}, which was not offered,`);
   };
 
@@ -101,7 +130,9 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
     if (code === undefined) return more(null);
     if (code !== 0) {
       const refusal = REPLIES[code];
-      return refusal === undefined ? garbage(`sent the unknown reply ${code}`) : failed({ ...refusal, words: `answered "${refusal.words}" (${code}) to ${asked}` });
+      return refusal === undefined
+        ? garbage(`sent the unknown reply ${code}`)
+        : failed({ ...refusal, words: `answered "${refusal.words}" (${code}) to ${asked}` });
     }
     const length = replyLength();
     if (length === -1) return garbage(`sent the unknown address type ${held[3]}`);

@@ -12,7 +12,8 @@ const UNKNOWN_ISSUER = /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_UNTRUSTED)/;
 const NO_ISSUER = /^UNABLE_TO_(VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT|GET_ISSUER_CERT_LOCALLY)$/;
 /** OpenSSL's errors for bytes that are not a TLS record. */
 const NOT_TLS = /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/;
-const WANTS_CERTIFICATE = /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|CERTIFICATE_REVOKED|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
+const WANTS_CERTIFICATE =
+  /ALERT_(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_UNKNOWN|CERTIFICATE_EXPIRED|CERTIFICATE_REVOKED|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|HANDSHAKE_FAILURE)$/;
 
 /** The handshake that failed, as messages describe it. */
 export interface TlsAttempt {
@@ -37,16 +38,33 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
   const { where, name, config, keys, leaf } = attempt;
   const code = errorCode(error);
   const named = code || error.message;
-  const fault = (kind: 'tls-certificate' | 'tls-failed', detail: string, remedy: string): Fault => new Fault(kind, detail, { subject: where, remedy, cause: error, ...alertOf(error) });
+  const fault = (kind: 'tls-certificate' | 'tls-failed', detail: string, remedy: string): Fault =>
+    new Fault(kind, detail, { subject: where, remedy, cause: error, ...alertOf(error) });
 
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`);
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return fault(
+      'tls-certificate',
+      `the certificate is not for ${name} (${altNames(error)})`,
+      `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`,
+    );
   if (CERTIFICATE_ERROR_CODE.test(code)) {
-    const [finding, remedy] = (leaf === undefined ? null : explainChain(code, leaf, attempt)) ?? [certificateFinding(code, error), certificateRemedy(code, config, keys)];
+    const [finding, remedy] = (leaf === undefined ? null : explainChain(code, leaf, attempt)) ?? [
+      certificateFinding(code, error),
+      certificateRemedy(code, config, keys),
+    ];
     return fault('tls-certificate', `${finding} (${code})`, remedy);
   }
-  if (NOT_TLS.test(code)) return fault('tls-failed', `what came back is not TLS (${named})`, 'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.');
+  if (NOT_TLS.test(code))
+    return fault(
+      'tls-failed',
+      `what came back is not TLS (${named})`,
+      'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.',
+    );
   if (WANTS_CERTIFICATE.test(code)) {
-    const remedy = config.cert === null ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.` : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`;
+    const remedy =
+      config.cert === null
+        ? `If a client certificate is asked for, name it in ${keys}.certFile and ${keys}.keyFile.`
+        : `Check that the client certificate in ${keys}.certFile is accepted there, and that it is still valid.`;
     return fault('tls-failed', `the upstream refused the handshake (${named})`, remedy);
   }
   if (code === 'ECONNRESET' || code === 'EPIPE') return new HandshakeCut(where, error);
@@ -57,7 +75,12 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
 export function lateTlsFault(error: Error, attempt: TlsAttempt): Fault {
   const code = errorCode(error);
   if (WANTS_CERTIFICATE.test(code)) return tlsFault(error, attempt);
-  return new Fault('tls-failed', `the upstream ended TLS (${code || error.message})`, { subject: attempt.where, remedy: `Ask the operator of ${attempt.where} why, with the time of this request.`, cause: error, ...alertOf(error) });
+  return new Fault('tls-failed', `the upstream ended TLS (${code || error.message})`, {
+    subject: attempt.where,
+    remedy: `Ask the operator of ${attempt.where} why, with the time of this request.`,
+    cause: error,
+    ...alertOf(error),
+  });
 }
 
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
@@ -75,10 +98,32 @@ export const EXPIRED_AUTHORITY = 'the authority that is trusted here has expired
 /** Alerts that end a handshake (RFC 8446 §6), by the names that OpenSSL's codes end in. */
 const ALERT_ERROR_CODE = /^ERR_SSL_(?:TLSV1|TLSV13|SSL\/TLS|SSLV3)_(?:ALERT_)?([A-Z0-9_]+)$/;
 const ALERT_NUMBERS: Readonly<Record<string, number>> = {
-  UNEXPECTED_MESSAGE: 10, BAD_RECORD_MAC: 20, RECORD_OVERFLOW: 22, HANDSHAKE_FAILURE: 40, BAD_CERTIFICATE: 42, UNSUPPORTED_CERTIFICATE: 43, CERTIFICATE_REVOKED: 44,
-  CERTIFICATE_EXPIRED: 45, CERTIFICATE_UNKNOWN: 46, ILLEGAL_PARAMETER: 47, UNKNOWN_CA: 48, ACCESS_DENIED: 49, DECODE_ERROR: 50, DECRYPT_ERROR: 51,
-  PROTOCOL_VERSION: 70, INSUFFICIENT_SECURITY: 71, INTERNAL_ERROR: 80, INAPPROPRIATE_FALLBACK: 86, USER_CANCELLED: 90, MISSING_EXTENSION: 109,
-  UNSUPPORTED_EXTENSION: 110, UNRECOGNIZED_NAME: 112, BAD_CERTIFICATE_STATUS_RESPONSE: 113, UNKNOWN_PSK_IDENTITY: 115, CERTIFICATE_REQUIRED: 116, NO_APPLICATION_PROTOCOL: 120,
+  UNEXPECTED_MESSAGE: 10,
+  BAD_RECORD_MAC: 20,
+  RECORD_OVERFLOW: 22,
+  HANDSHAKE_FAILURE: 40,
+  BAD_CERTIFICATE: 42,
+  UNSUPPORTED_CERTIFICATE: 43,
+  CERTIFICATE_REVOKED: 44,
+  CERTIFICATE_EXPIRED: 45,
+  CERTIFICATE_UNKNOWN: 46,
+  ILLEGAL_PARAMETER: 47,
+  UNKNOWN_CA: 48,
+  ACCESS_DENIED: 49,
+  DECODE_ERROR: 50,
+  DECRYPT_ERROR: 51,
+  PROTOCOL_VERSION: 70,
+  INSUFFICIENT_SECURITY: 71,
+  INTERNAL_ERROR: 80,
+  INAPPROPRIATE_FALLBACK: 86,
+  USER_CANCELLED: 90,
+  MISSING_EXTENSION: 109,
+  UNSUPPORTED_EXTENSION: 110,
+  UNRECOGNIZED_NAME: 112,
+  BAD_CERTIFICATE_STATUS_RESPONSE: 113,
+  UNKNOWN_PSK_IDENTITY: 115,
+  CERTIFICATE_REQUIRED: 116,
+  NO_APPLICATION_PROTOCOL: 120,
 };
 
 /** The alert that the upstream sent, for a Fault; empty: it sent none. */
@@ -107,16 +152,26 @@ function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Cha
   for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) if (last.checkIssued(next)) last = next;
   const issuer = last.issuer.replaceAll('\n', ', ');
   const sent = leaf.issuerCertificate === undefined ? 'its own certificate alone' : 'an incomplete chain';
-  const add = config.ca === null ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.` : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
-  return [`the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`, `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`];
+  const add =
+    config.ca === null
+      ? `Otherwise put that certificate into a PEM file and name it in ${keys}.caFile.`
+      : `Or add that certificate to the file in ${keys}.caFile; an intermediate is accepted there.`;
+  return [
+    `the upstream sent ${sent}, signed by ${issuer}, whose certificate is not sent, and not trusted here`,
+    `If ${issuer} is an intermediate authority, the upstream omits it and has to send its whole chain (RFC 8446 §4.4.2). ${add}`,
+  ];
 }
 
 /** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
 function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let sent: X509Certificate | undefined = leaf;
   while (sent !== undefined && hasNotExpired(sent)) sent = sent.issuerCertificate;
-  if (sent === undefined || config.ca?.includes(sent.toString()) === true) return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];
-  return [`the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`, "It has to be replaced there; the upstream's own certificate is valid. If both are, check the clock here."];
+  if (sent === undefined || config.ca?.includes(sent.toString()) === true)
+    return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];
+  return [
+    `the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`,
+    "It has to be replaced there; the upstream's own certificate is valid. If both are, check the clock here.",
+  ];
 }
 
 /** Our words where Node's end in advice about starting Node. */

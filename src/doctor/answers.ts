@@ -34,7 +34,9 @@ export function judgeConnect({ heard, detail, silent, authorized }: NonNullable<
   if (heard[0] === TLS_ALERT) return SPEAKS_TLS;
   const head = readHead(heard);
   if (head === null) {
-    return silent ? { ours: false, code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` } : { ours: false, code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
+    return silent
+      ? { ours: false, code: 'proxy-silent', seen: detail, advice: `It accepts connections but does not answer. ${NOT_A_PROXY}` }
+      : { ours: false, code: 'proxy-not-ours', seen: detail, advice: NOT_A_PROXY };
   }
   const { status, statusLine, fields, body } = head;
   const server = fields.get('server') ?? '';
@@ -49,7 +51,13 @@ export function judgeConnect({ heard, detail, silent, authorized }: NonNullable<
       advice: 'Name the port of the Service tcp-…, or give it appProtocol: tcp, on a number that no HTTP Service of the mesh has.',
     };
   }
-  if (status === 407) return { ours: false, code: authorized ? 'credentials-wrong' : 'credentials-missing', seen: `CONNECT is answered ${shown}`, advice: `${authorized ? 'Check user and password in' : 'Put user and password into'} the URL of the proxy.` };
+  if (status === 407)
+    return {
+      ours: false,
+      code: authorized ? 'credentials-wrong' : 'credentials-missing',
+      seen: `CONNECT is answered ${shown}`,
+      advice: `${authorized ? 'Check user and password in' : 'Put user and password into'} the URL of the proxy.`,
+    };
   if (status === 400 && /https port|tls|ssl/i.test(body)) return SPEAKS_TLS;
   return { ours: false, code: 'proxy-not-ours', seen: `CONNECT is answered ${shown}`, advice: NOT_A_PROXY };
 }
@@ -71,7 +79,12 @@ export function judgeExchange(headers: Readonly<Record<string, string | string[]
 function readRefusal(proxyStatus: string | undefined, body: string): Judgement | null {
   const [, code = '', detail = ''] = [...(proxyStatus ?? '').matchAll(/details="([a-z][a-z0-9-]*): ((?:[^"\\]|\\.)*)"/g)].at(-1) ?? [];
   if (!isFaultCode(code)) return null;
-  return { ours: true, code, seen: detail.replaceAll(/\\(.)/g, '$1'), advice: readRemedy(body) ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.` };
+  return {
+    ours: true,
+    code,
+    seen: detail.replaceAll(/\\(.)/g, '$1'),
+    advice: readRemedy(body) ?? `${FAULTS[code].title}: docs/errors.md says what to do about ${code}.`,
+  };
 }
 
 /** Of a body that may not have come whole; null: there is none. */
@@ -94,10 +107,12 @@ function readHead(heard: Buffer): Head | null {
   const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(text)?.[1]);
   if (end === -1 || Number.isNaN(status)) return null;
   const [statusLine = '', ...lines] = text.slice(0, end).split('\r\n');
-  const fields = new Map(lines.map((line) => {
-    const colon = line.indexOf(':');
-    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
-  }));
+  const fields = new Map(
+    lines.map((line) => {
+      const colon = line.indexOf(':');
+      return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const;
+    }),
+  );
   return { statusLine, status, fields, body: heard.subarray(end + 4).toString() };
 }
 
@@ -105,7 +120,11 @@ function readHead(heard: Buffer): Head | null {
 // answer.
 
 /** @param reopen another connection to the same port */
-export async function judgeRefused(refused: NonNullable<RefusedTunnel>, reopen: () => Promise<Socket>, timeout: number): Promise<Judgement> {
+export async function judgeRefused(
+  refused: NonNullable<RefusedTunnel>,
+  reopen: () => Promise<Socket>,
+  timeout: number,
+): Promise<Judgement> {
   if (refused.heard.length > 0 || refused.silent) return judgeConnect(refused);
   try {
     await readPeerChain({ socket: await reopen(), host: '', port: 0, timeout });
@@ -145,13 +164,15 @@ export function entryWithAddress(noProxy: string, address: string): string | nul
 
 /** A `*` begins or ends an entry, or both (java.net, "Networking Properties"). */
 export function hidingJavaEntry(nonProxyHosts: string, host: string): string | null {
-  return nonProxyHosts.split('|').find((entry) => {
-    const pattern = entry.trim().toLowerCase();
-    if (pattern === '') return false;
-    if (pattern.length > 1 && pattern.startsWith('*') && pattern.endsWith('*')) return host.includes(pattern.slice(1, -1));
-    if (pattern.startsWith('*')) return host.endsWith(pattern.slice(1));
-    return pattern.endsWith('*') ? host.startsWith(pattern.slice(0, -1)) : host === pattern;
-  }) ?? null;
+  return (
+    nonProxyHosts.split('|').find((entry) => {
+      const pattern = entry.trim().toLowerCase();
+      if (pattern === '') return false;
+      if (pattern.length > 1 && pattern.startsWith('*') && pattern.endsWith('*')) return host.includes(pattern.slice(1, -1));
+      if (pattern.startsWith('*')) return host.endsWith(pattern.slice(1));
+      return pattern.endsWith('*') ? host.startsWith(pattern.slice(0, -1)) : host === pattern;
+    }) ?? null
+  );
 }
 
 /** An entry that is neither an address nor a range covers none. */
@@ -195,7 +216,9 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
     signal: new AbortController().signal,
     asked: `CONNECT ${formatAuthority(host, port)}`,
   });
-  return failure === null ? null : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout', authorized: credentials !== null };
+  return failure === null
+    ? null
+    : { heard: Buffer.concat(heard), detail: failure.detail, silent: failure.code === 'hop-timeout', authorized: credentials !== null };
 }
 
 /** Whether the port speaks plain HTTP, with any answer. The socket is destroyed. */

@@ -17,7 +17,14 @@ import { type FormsProxy, type ProxyAddress, showProxy, type TriedForm } from '.
 type Choice = Pick<Examination, 'config' | 'targets' | 'tools' | 'proxy' | 'lookup'>;
 
 /** Why a running proxy cannot test the forms: the doctor is not a client there. */
-const NOT_FOR_US: ReadonlySet<string> = new Set(['client-not-allowed', 'no-rule', 'credentials-missing', 'credentials-wrong', 'peer-not-trusted', 'proxy-protocol-malformed']);
+const NOT_FOR_US: ReadonlySet<string> = new Set([
+  'client-not-allowed',
+  'no-rule',
+  'credentials-missing',
+  'credentials-wrong',
+  'peer-not-trusted',
+  'proxy-protocol-malformed',
+]);
 
 /** Finds or starts the proxy; the caller closes it. Rejects if it cannot start. */
 export async function chooseFormsProxy(choice: Choice): Promise<FormsProxy> {
@@ -51,7 +58,13 @@ async function tryRunning({ targets, tools }: Choice, at: Pick<ProxyAddress, 'sc
   if (refused === null) socket.destroy();
   else {
     const { ours, code, seen } = judgeConnect(refused);
-    if (!ours) return warn('running proxy', 'proxy-not-ours', `${where} is not an eco-egress proxy: ${seen}`, 'If eco-egress should listen there, stop the other program.');
+    if (!ours)
+      return warn(
+        'running proxy',
+        'proxy-not-ours',
+        `${where} is not an eco-egress proxy: ${seen}`,
+        'If eco-egress should listen there, stop the other program.',
+      );
     if (NOT_FOR_US.has(code)) return skipped('running proxy', `${where} does not take this host for a client (${code})`);
   }
   return null;
@@ -82,7 +95,12 @@ async function tryProxy(proxy: ProxyAddress, target: Choice['targets'][number], 
 function runningProxy({ config, tools }: Choice): FormsProxy {
   return {
     kind: 'running',
-    findings: [ok('proxy', `the one that runs here (${config.listeners.http.map(({ host, port }) => showProxy({ scheme: 'http', host: reachable(host), port })).join(', ')})`)],
+    findings: [
+      ok(
+        'proxy',
+        `the one that runs here (${config.listeners.http.map(({ host, port }) => showProxy({ scheme: 'http', host: reachable(host), port })).join(', ')})`,
+      ),
+    ],
     open: (form) => {
       const listener = listenerFor(config, form);
       // A port that the system chose is not known.
@@ -110,11 +128,16 @@ async function standInProxy({ config, lookup, tools }: Choice, findings: readonl
   };
 }
 
-function listenerFor({ listeners, tlsServer }: Config, form: TriedForm): { kind: 'http' | 'tls'; index: number; host: string; port: number } | null {
+function listenerFor(
+  { listeners, tlsServer }: Config,
+  form: TriedForm,
+): { kind: 'http' | 'tls'; index: number; host: string; port: number } | null {
   const kind = form === 'sni' || form === 'terminated' ? 'tls' : 'http';
   if (form === 'terminated' && tlsServer === null) return null;
   const list = listeners[kind];
-  const index = list.findIndex(({ forms }) => (form === 'terminated' ? forms.some((inside) => inside !== 'sni') : forms.some((taken: Form) => taken === form)));
+  const index = list.findIndex(({ forms }) =>
+    form === 'terminated' ? forms.some((inside) => inside !== 'sni') : forms.some((taken: Form) => taken === form),
+  );
   const found = list[index];
   return found === undefined ? null : { kind, index, host: found.host, port: found.port };
 }
@@ -129,21 +152,39 @@ export async function openProxy({ scheme, host, port }: ProxyAddress, tools: Too
 }
 
 /** The caller closes the socket. */
-export async function openOrFail(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<Socket | DoctorFinding> {
+export async function openOrFail(
+  proxy: ProxyAddress,
+  target: { readonly host: string; readonly port: number },
+  tools: Tools,
+): Promise<Socket | DoctorFinding> {
   const shown = showProxy(proxy);
   try {
     return await openProxy(proxy, tools);
   } catch (error) {
     const fault = Fault.from(error);
-    if (proxy.scheme === 'https' && fault.code === 'tls-failed' && (await speaksPlainHttp(proxy, target, tools))) return fail(shown, 'https-proxy-on-plain-port', `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`, `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`);
+    if (proxy.scheme === 'https' && fault.code === 'tls-failed' && (await speaksPlainHttp(proxy, target, tools)))
+      return fail(
+        shown,
+        'https-proxy-on-plain-port',
+        `the URL asks for TLS with the proxy, and port ${proxy.port} speaks plain HTTP`,
+        `Write http://${shown.slice('https://'.length)}: also for https:// destinations.`,
+      );
     return { ...failBy(shown, fault), advice: adviseOnProxy(fault) };
   }
 }
 
 /** Another connection that fails does not say so. */
-async function speaksPlainHttp(proxy: ProxyAddress, target: { readonly host: string; readonly port: number }, tools: Tools): Promise<boolean> {
+async function speaksPlainHttp(
+  proxy: ProxyAddress,
+  target: { readonly host: string; readonly port: number },
+  tools: Tools,
+): Promise<boolean> {
   try {
-    return await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), { ...target, credentials: proxy.credentials, timeout: tools.timeout });
+    return await answersHttp(await openProxy({ ...proxy, scheme: 'http' }, tools), {
+      ...target,
+      credentials: proxy.credentials,
+      timeout: tools.timeout,
+    });
   } catch {
     return false;
   }
@@ -176,7 +217,14 @@ async function startStandIn(config: Config, lookup: Lookup | undefined): Promise
 /** Every rule applies to the doctor as to its named clients; trusted peers do not matter to it. */
 export function admitDoctor(config: Config): Config {
   const doctor: ClientConfig = { name: freeName(config), addresses: [`${HERE}/32`], basic: null, tokens: null, certificates: null };
-  const here = <T extends ListenerConfig>(listener: T): T => ({ ...listener, host: HERE, port: 0, trustedPeers: [], proxyProtocol: 'off', believe: [] });
+  const here = <T extends ListenerConfig>(listener: T): T => ({
+    ...listener,
+    host: HERE,
+    port: 0,
+    trustedPeers: [],
+    proxyProtocol: 'off',
+    believe: [],
+  });
   return {
     ...config,
     listeners: { http: config.listeners.http.map(here), tls: config.listeners.tls.map(here), admin: { host: HERE, port: 0, hosts: [] } },

@@ -34,7 +34,12 @@ export interface ClientExamination {
   /** No host has it: a server that accepts a connection to it answers for other addresses. */
   readonly emptyAddress: string;
   readonly tools: Tools;
-  readonly trail: { addresses: readonly string[]; proxyAddresses: readonly string[]; open: boolean; readonly clocks: { where: string; ahead: number }[] };
+  readonly trail: {
+    addresses: readonly string[];
+    proxyAddresses: readonly string[];
+    open: boolean;
+    readonly clocks: { where: string; ahead: number }[];
+  };
 }
 
 /** A client's route: the names it needs, its configured proxy, and the proxy's answer. */
@@ -49,7 +54,9 @@ export async function checkClientNames({ target, proxy, tools, trail }: ClientEx
   } else if (proxy === null) {
     findings.push(failClient(target.host, addresses));
   } else {
-    findings.push(skipped(target.host, `does not resolve here (${addresses.code}): the proxy resolves it, and only a mesh that steers would need it`));
+    findings.push(
+      skipped(target.host, `does not resolve here (${addresses.code}): the proxy resolves it, and only a mesh that steers would need it`),
+    );
   }
   if (proxy === null || proxyAddresses === null) return findings;
   if (proxyAddresses instanceof Fault) return [...findings, failClient(proxy.host, proxyAddresses)];
@@ -115,7 +122,10 @@ export async function checkClientTls(examination: ClientExamination): Promise<Do
 
 /** '' where another connection shows none: the first finding stands alone. */
 async function tellChain(examination: ClientExamination): Promise<string> {
-  const { target: { host, port }, tools } = examination;
+  const {
+    target: { host, port },
+    tools,
+  } = examination;
   try {
     return `; ${describeChain(await readPeerChain({ socket: await openWay(examination), host, port, timeout: tools.timeout }))}`;
   } catch {
@@ -126,7 +136,8 @@ async function tellChain(examination: ClientExamination): Promise<string> {
 /** A client has no proxy configuration, which the dialler's remedies mention: what to do here in place of a change of each key. */
 const CLIENT_ADVICE = {
   'dns.servers': 'Check that the DNS server of this host answers: /etc/resolv.conf names it.',
-  '.certFile': 'If the partner asks for a client certificate: the doctor shows none. Check that the client shows its own, and that the partner accepts it.',
+  '.certFile':
+    'If the partner asks for a client certificate: the doctor shows none. Check that the client shows its own, and that the partner accepts it.',
   '.caFile': 'Have the client trust that authority (docs/clients says how for each language); here: --ca FILE, or NODE_EXTRA_CA_CERTS.',
   '.serverName': 'Check that the right host is asked for, and that nothing else answers in its place.',
 };
@@ -144,9 +155,18 @@ export async function checkClientHttp(examination: ClientExamination): Promise<D
   try {
     // Plain http:// is not tunnelled: the URL is requested from the proxy.
     const byUrl = target.scheme === 'http' && proxy !== null;
-    const socket = target.scheme === 'https' ? await openTls(examination) : byUrl ? await openProxy(proxy, tools) : await openWay(examination);
+    const socket =
+      target.scheme === 'https' ? await openTls(examination) : byUrl ? await openProxy(proxy, tools) : await openWay(examination);
     const asked = host.now();
-    const { status, headers } = await tools.ask({ socket }, { method: 'HEAD', origin, path: byUrl ? `${origin}${target.path}` : target.path, ...(byUrl ? { headers: { host: target.where, ...credentialFields(proxy.credentials) } } : {}) });
+    const { status, headers } = await tools.ask(
+      { socket },
+      {
+        method: 'HEAD',
+        origin,
+        path: byUrl ? `${origin}${target.path}` : target.path,
+        ...(byUrl ? { headers: { host: target.where, ...credentialFields(proxy.credentials) } } : {}),
+      },
+    );
     const refusal = target.scheme === 'http' ? judgeExchange(headers) : null;
     if (refusal !== null) return [fail(target.where, refusal.code, refusal.seen, refusal.advice)];
     noteClock(trail.clocks, target.where, headers, (asked + host.now()) / 2);
@@ -159,7 +179,15 @@ export async function checkClientHttp(examination: ClientExamination): Promise<D
 async function openTls(examination: ClientExamination): Promise<TLSSocket> {
   const { target, tls, tools } = examination;
   const socket = await openWay(examination);
-  return secure({ socket, host: target.host, port: target.port, config: { ...tls }, keys: 'the client', timeout: tools.timeout, signal: new AbortController().signal });
+  return secure({
+    socket,
+    host: target.host,
+    port: target.port,
+    config: { ...tls },
+    keys: 'the client',
+    timeout: tools.timeout,
+    signal: new AbortController().signal,
+  });
 }
 
 /** What is written to it arrives at the partner. Rejects with a Fault. */

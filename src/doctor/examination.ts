@@ -69,7 +69,16 @@ export interface Examination {
 
 /** A trail before the first check. */
 export function createTrail(): Trail {
-  return { addresses: new Map(), routeless: new Set(), reached: new Map(), silent: new Set(), answered: new Set(), clocks: [], verification: null, ports: null };
+  return {
+    addresses: new Map(),
+    routeless: new Set(),
+    reached: new Map(),
+    silent: new Set(),
+    answered: new Set(),
+    clocks: [],
+    verification: null,
+    ports: null,
+  };
 }
 
 /** A destination may be reached by hops, another with the same host not. */
@@ -104,7 +113,10 @@ export interface Tools {
   /** The whole route, parents and TLS included; the caller closes the socket. With `address`: only to that address of the host. */
   dial(target: DialTarget, guard: AddressGuard, address?: string): Promise<Dialled>;
   /** One request over a connection, which is closed afterwards. */
-  ask(over: Pick<Dialled, 'socket' | 'tlsFault'>, question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>): Promise<OneAnswer>;
+  ask(
+    over: Pick<Dialled, 'socket' | 'tlsFault'>,
+    question: Omit<OneQuestion, 'signal' | 'longest' | 'headers'> & Partial<Pick<OneQuestion, 'longest' | 'headers'>>,
+  ): Promise<OneAnswer>;
 }
 
 /** Each takes a NAT port, and a file of this process. */
@@ -115,7 +127,13 @@ export function createTools({ config, lookup, timeouts, timeout, signal = new Ab
   const { dns, headers, name } = config;
   const lookups = { lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup), dns, timeout: timeouts.resolve };
   const resolver = createResolver(lookups);
-  const dialler = (names: Resolver) => createDialler({ resolver: names, timeouts, coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }), via: headers.via ? `1.1 ${name}` : null });
+  const dialler = (names: Resolver) =>
+    createDialler({
+      resolver: names,
+      timeouts,
+      coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }),
+      via: headers.via ? `1.1 ${name}` : null,
+    });
   const usual = dialler(resolver);
   const turns = takeTurns(MOST_AT_ONCE);
 
@@ -129,14 +147,26 @@ export function createTools({ config, lookup, timeouts, timeout, signal = new Ab
       // The other side may reset it while a check waits for something else. Its next use fails.
       return socket.on('error', () => {});
     },
-    dial: (target, guard, address) => turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, signal)),
+    dial: (target, guard, address) =>
+      turns(() => (address === undefined ? usual : dialler(pinned(resolver, target.host, address))).dial(target, guard, signal)),
     ask: async (over, { origin, longest = null, headers: fields = {}, ...question }) => {
       const clock = new AbortController();
       const timer = setTimeout(() => {
-        clock.abort(new Fault('upstream-silent', `no answer in ${timeout} ms`, { subject: origin, remedy: 'It accepts the connection but does not answer: check that HTTP is served on this port.' }));
+        clock.abort(
+          new Fault('upstream-silent', `no answer in ${timeout} ms`, {
+            subject: origin,
+            remedy: 'It accepts the connection but does not answer: check that HTTP is served on this port.',
+          }),
+        );
       }, timeout);
       try {
-        return await askOnce(over, { ...question, origin, longest, headers: { 'user-agent': 'eco-egress-doctor', ...fields }, signal: clock.signal });
+        return await askOnce(over, {
+          ...question,
+          origin,
+          longest,
+          headers: { 'user-agent': 'eco-egress-doctor', ...fields },
+          signal: clock.signal,
+        });
       } finally {
         clearTimeout(timer);
       }
@@ -166,7 +196,13 @@ export function findLocalAddress(address: string, port: number): Promise<string>
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
     const fail = (error: Error): void => {
       socket.close();
-      reject(new Fault('unreachable', errorCode(error) || error.message, { subject: formatAuthority(address, port), remedy: 'Check the routes of this host: none leads there.', cause: error }));
+      reject(
+        new Fault('unreachable', errorCode(error) || error.message, {
+          subject: formatAuthority(address, port),
+          remedy: 'Check the routes of this host: none leads there.',
+          cause: error,
+        }),
+      );
     };
     socket.once('error', fail);
     socket.once('connect', () => {

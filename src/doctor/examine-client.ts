@@ -23,7 +23,12 @@ export interface ClientExaminationOptions extends Pick<ClientExamination, 'targe
 
 /** Checks from a client's host or pod, in the order in which they run. */
 export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
-  { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools) },
+  {
+    name: 'environment',
+    title: 'Environment of this process',
+    needs: [],
+    run: ({ host, target, tools }) => checkEnvironment({ env: host.env, partners: [target] }, tools),
+  },
   { name: 'names', title: 'Names, as this host sees them', needs: [], run: checkClientNames },
   { name: 'way', title: 'The route to the partner', needs: ['names'], run: checkClientRoute },
   { name: 'past-proxy', title: 'The partner past the proxy, which should not be possible', needs: ['names'], run: checkPastProxy },
@@ -33,9 +38,39 @@ export const CLIENT_CHECKS: readonly Check<ClientExamination>[] = [
 ];
 
 /** Runs the checks; a failure is a finding, not a rejection. */
-export async function examineClient({ target, proxy, host, ca, timeout, only, lookup, emptyAddress = NO_HOSTS_ADDRESS }: ClientExaminationOptions): Promise<DoctorReport> {
-  const tools = createTools({ config: { name: 'eco-egress-doctor', headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, dns: { servers: [], ttl: timeout, staleFor: 0 } }, lookup, timeouts: { resolve: timeout, connect: timeout, tls: timeout }, timeout });
-  const examination: ClientExamination = { target, proxy, tls: { ...NO_TLS, ca }, host, emptyAddress, tools, trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] } };
+export async function examineClient({
+  target,
+  proxy,
+  host,
+  ca,
+  timeout,
+  only,
+  lookup,
+  emptyAddress = NO_HOSTS_ADDRESS,
+}: ClientExaminationOptions): Promise<DoctorReport> {
+  const tools = createTools({
+    config: {
+      name: 'eco-egress-doctor',
+      headers: { via: false, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] },
+      dns: { servers: [], ttl: timeout, staleFor: 0 },
+    },
+    lookup,
+    timeouts: { resolve: timeout, connect: timeout, tls: timeout },
+    timeout,
+  });
+  const examination: ClientExamination = {
+    target,
+    proxy,
+    tls: { ...NO_TLS, ca },
+    host,
+    emptyAddress,
+    tools,
+    trail: { addresses: [], proxyAddresses: [], open: false, clocks: [] },
+  };
   const way = proxy === null ? 'without a proxy, as where a mesh steers' : `by ${showProxy(proxy)}`;
-  return createReport('client', `The route of a client from here to ${target.where}, ${way}.`, await runChecks(CLIENT_CHECKS, examination, only));
+  return createReport(
+    'client',
+    `The route of a client from here to ${target.where}, ${way}.`,
+    await runChecks(CLIENT_CHECKS, examination, only),
+  );
 }

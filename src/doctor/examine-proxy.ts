@@ -51,10 +51,25 @@ export const PROXY_CHECKS: readonly Check<Examination>[] = [
   { name: 'forms', title: 'Forms of request, as a client asks', needs: ['http'], run: checkForms },
   { name: 'source-address', title: 'Source address', needs: ['names'], run: checkSourceAddress },
   { name: 'nat-ports', title: 'NAT ports', needs: [], run: checkPorts },
-  { name: 'silence', title: 'Why a partner is silent', needs: ['tcp', 'source-address', 'nat-ports'], run: (examination) => Promise.resolve(checkSilence(examination)) },
+  {
+    name: 'silence',
+    title: 'Why a partner is silent',
+    needs: ['tcp', 'source-address', 'nat-ports'],
+    run: (examination) => Promise.resolve(checkSilence(examination)),
+  },
   { name: 'clock', title: 'Clock', needs: ['http'], run: ({ trail }) => Promise.resolve(checkClock(trail.clocks)) },
-  { name: 'open-files', title: 'Open files', needs: [], run: ({ config, host }) => Promise.resolve(checkOpenFiles(config, host.openFiles)) },
-  { name: 'environment', title: 'Environment of this process', needs: [], run: ({ host, targets, tools }) => checkEnvironment({ env: host.env, partners: targets }, tools) },
+  {
+    name: 'open-files',
+    title: 'Open files',
+    needs: [],
+    run: ({ config, host }) => Promise.resolve(checkOpenFiles(config, host.openFiles)),
+  },
+  {
+    name: 'environment',
+    title: 'Environment of this process',
+    needs: [],
+    run: ({ host, targets, tools }) => checkEnvironment({ env: host.env, partners: targets }, tools),
+  },
 ];
 
 /** Leaves nothing running. */
@@ -104,13 +119,22 @@ async function verifySourceOnce(config: Config, lookup: Lookup | undefined): Pro
 function hurry(config: Config, timeout: number): Config {
   const short = (ms: number): number => Math.min(ms, timeout);
   const hops = new Map(config.hops.map((hop) => [hop.name, { ...hop, connect: short(hop.connect) }]));
-  const way = <T extends { readonly via: Config['hops'] }>(place: T): T => ({ ...place, via: place.via.map((hop) => hops.get(hop.name) ?? hop) });
+  const way = <T extends { readonly via: Config['hops'] }>(place: T): T => ({
+    ...place,
+    via: place.via.map((hop) => hops.get(hop.name) ?? hop),
+  });
   const { sourceIp, timeouts } = config;
   return {
     ...config,
     hops: [...hops.values()],
     destinations: config.destinations.map(way),
-    timeouts: { ...timeouts, resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls), responseHeaders: short(timeouts.responseHeaders) },
+    timeouts: {
+      ...timeouts,
+      resolve: short(timeouts.resolve),
+      connect: short(timeouts.connect),
+      tls: short(timeouts.tls),
+      responseHeaders: short(timeouts.responseHeaders),
+    },
     sourceIp: sourceIp?.probe ? { ...sourceIp, probe: { ...way(sourceIp.probe), timeout: short(sourceIp.probe.timeout) } } : sourceIp,
   };
 }

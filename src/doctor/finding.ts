@@ -76,7 +76,12 @@ export function fail(subject: string, code: DoctorCode, seen: string, advice: st
 /** The partner was reached, and answered: 5xx means that something is broken on its side. */
 export function judgeStatus(subject: string, seen: string, status: number): DoctorFinding {
   if (status < 500) return ok(subject, seen);
-  return warn(subject, 'partner-error', seen, 'The route to the partner works; the partner, or a gateway of it, answers that it cannot serve this. Ask the partner, and give the time.');
+  return warn(
+    subject,
+    'partner-error',
+    seen,
+    'The route to the partner works; the partner, or a gateway of it, answers that it cannot serve this. Ask the partner, and give the time.',
+  );
 }
 
 /** The subject of a fault is not repeated. */
@@ -125,7 +130,11 @@ interface CheckResult {
  *
  * @param only names of checks; empty: all
  */
-export async function runChecks<Context>(checks: readonly Check<Context>[], context: Context, only: readonly string[]): Promise<CheckResult[]> {
+export async function runChecks<Context>(
+  checks: readonly Check<Context>[],
+  context: Context,
+  only: readonly string[],
+): Promise<CheckResult[]> {
   const wanted = new Set(only.length === 0 ? checks.map(({ name }) => name) : only);
   const running = new Map<string, Promise<CheckResult>>();
   const byName = new Map(checks.map((check) => [check.name, check]));

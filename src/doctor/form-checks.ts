@@ -24,7 +24,11 @@ export async function checkForms(examination: Examination): Promise<DoctorFindin
   const proxy = await examination.formsProxy();
   const policy = compilePolicy(admitDoctor(examination.config));
   const places = Map.groupBy(examination.targets, ({ destination }) => destination);
-  const found = await Promise.all([...places].flatMap(([destination, targets]) => TRIED.map((form) => tryForm(form, destination, targets, { proxy, policy, examination }))));
+  const found = await Promise.all(
+    [...places].flatMap(([destination, targets]) =>
+      TRIED.map((form) => tryForm(form, destination, targets, { proxy, policy, examination })),
+    ),
+  );
   return [...proxy.findings, ...found];
 }
 
@@ -41,12 +45,18 @@ interface Means {
   readonly examination: Examination;
 }
 
-async function tryForm(form: TriedForm, destination: DestinationConfig, targets: readonly Target[], { proxy, policy, examination }: Means): Promise<DoctorFinding> {
+async function tryForm(
+  form: TriedForm,
+  destination: DestinationConfig,
+  targets: readonly Target[],
+  { proxy, policy, examination }: Means,
+): Promise<DoctorFinding> {
   const { name } = destination;
   const target = targets.find((candidate) => suits(form, candidate, policy)) ?? null;
   const subject = `${form} ${target === null ? name : target.where}`;
   if (target === null) return skipped(subject, whyNone(form, name));
-  if (form !== 'terminated' && !destination.forms.includes(form)) return skipped(subject, `off: it is not among destinations.${name}.forms`);
+  if (form !== 'terminated' && !destination.forms.includes(form))
+    return skipped(subject, `off: it is not among destinations.${name}.forms`);
   // A proxy elsewhere may reach what this host cannot.
   const whole = target.protocol === 'unknown' ? examination.trail.reached : examination.trail.answered;
   if (proxy.kind !== 'named' && !whole.has(targetKey(target))) return skipped(subject, 'not tried: the route is broken, see above');
@@ -54,7 +64,8 @@ async function tryForm(form: TriedForm, destination: DestinationConfig, targets:
   if (typeof trial === 'string') return skipped(subject, trial);
   try {
     const opened = proxy.open(form);
-    if (opened === null) return skipped(subject, proxy.kind === 'named' ? whyNotThere(form) : 'no listener takes it, or none whose port is known');
+    if (opened === null)
+      return skipped(subject, proxy.kind === 'named' ? whyNotThere(form) : 'no listener takes it, or none whose port is known');
     return await attempt(form, trial, await opened, subject, proxy, examination);
   } catch (error) {
     return failBy(subject, Fault.from(error));
@@ -94,13 +105,24 @@ function planTrial(form: TriedForm, target: Target, policy: Policy, { config, ho
   const asked = form === 'terminated' ? 'gateway' : form;
   const opaque = asked === 'connect' || asked === 'sni';
   const base = `${destination.gateway?.basePath ?? ''}/`;
-  const listed = [destination.paths, ...config.rules.map(({ paths }) => paths)].flatMap((paths) => paths ?? []).map((path) => path.replace(/\*$/, ''));
+  const listed = [destination.paths, ...config.rules.map(({ paths }) => paths)]
+    .flatMap((paths) => paths ?? [])
+    .map((path) => path.replace(/\*$/, ''));
   let why = '';
   // A prefix leads to paths below the base path alone.
   for (const path of [base, ...listed].filter((each) => asked !== 'gateway' || each.startsWith(base))) {
     for (const method of ['HEAD', 'GET', 'OPTIONS'] as const) {
       const peer = { address: '127.0.0.1', user: null, token: null, sans: [], rejected: null };
-      const ask: Ask = { form: asked, peer, now: facts.now(), host, port, method: opaque ? null : method, path: opaque ? null : path, ...(asked === 'gateway' ? { destination: destination.name } : {}) };
+      const ask: Ask = {
+        form: asked,
+        peer,
+        now: facts.now(),
+        host,
+        port,
+        method: opaque ? null : method,
+        path: opaque ? null : path,
+        ...(asked === 'gateway' ? { destination: destination.name } : {}),
+      };
       const verdict = decide(policy, ask);
       if (verdict.verdict !== 'deny') return { target, method, path };
       why ||= `the policy permits no such request: ${verdict.code}, ${verdict.detail}`;
@@ -109,31 +131,60 @@ function planTrial(form: TriedForm, target: Target, policy: Policy, { config, ho
   return why;
 }
 
-async function attempt(form: TriedForm, trial: Trial, socket: Socket, subject: string, proxy: FormsProxy, examination: Examination): Promise<DoctorFinding> {
+async function attempt(
+  form: TriedForm,
+  trial: Trial,
+  socket: Socket,
+  subject: string,
+  proxy: FormsProxy,
+  examination: Examination,
+): Promise<DoctorFinding> {
   const { tools } = examination;
   const { host, port, where, protocol } = trial.target;
   if (form === 'connect') {
     const refused = await askConnect(socket, { host, port, credentials: proxy.credentials, timeout: tools.timeout });
     if (refused !== null) {
-      const { code, seen, advice } = await judgeRefused(refused, async () => (await proxy.open(form)) ?? Promise.reject(new Error('it is gone')), tools.timeout);
+      const { code, seen, advice } = await judgeRefused(
+        refused,
+        async () => (await proxy.open(form)) ?? Promise.reject(new Error('it is gone')),
+        tools.timeout,
+      );
       return fail(subject, code, seen, advice);
     }
     return throughTunnel(trial, socket, subject, examination);
   }
   if (form === 'sni') return throughTunnel(trial, socket, subject, examination);
   if (form === 'terminated') return throughTermination(socket, subject, examination);
-  return checkFormAnswer(subject, await tools.ask({ socket }, trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`, credentialFields(proxy.credentials))));
+  return checkFormAnswer(
+    subject,
+    await tools.ask(
+      { socket },
+      trialRequest(form, trial, `${protocol === 'tls' ? 'https' : 'http'}://${where}`, credentialFields(proxy.credentials)),
+    ),
+  );
 }
 
 /** In a tunnel the client speaks with the partner itself. */
-async function throughTunnel({ target, method, path }: Trial, socket: Socket, subject: string, { tools }: Examination): Promise<DoctorFinding> {
+async function throughTunnel(
+  { target, method, path }: Trial,
+  socket: Socket,
+  subject: string,
+  { tools }: Examination,
+): Promise<DoctorFinding> {
   const { host, port, where, protocol, destination } = target;
   if (protocol === 'unknown') {
     socket.destroy();
     return ok(subject, 'the tunnel is up');
   }
   if (protocol === 'http') return checkFormAnswer(subject, await tools.ask({ socket }, { method, origin: `http://${where}`, path }));
-  const secured = await secure({ socket, host, port, config: { ...destination.tls }, timeout: tools.timeout, signal: new AbortController().signal });
+  const secured = await secure({
+    socket,
+    host,
+    port,
+    config: { ...destination.tls },
+    timeout: tools.timeout,
+    signal: new AbortController().signal,
+  });
   return checkFormAnswer(subject, await tools.ask({ socket: secured }, { method, origin: `https://${where}`, path }));
 }
 
@@ -142,11 +193,25 @@ async function throughTermination(socket: Socket, subject: string, { config, too
   const [name = ''] = config.tlsServer?.names ?? [];
   const chain = await readPeerChain({ socket, host: name, port: 0, timeout: tools.timeout });
   const configured = new X509Certificate(config.tlsServer?.cert ?? '').fingerprint256;
-  if (chain[0]?.fingerprint !== configured) return fail(subject, 'tls-certificate', `another certificate than the configured one is shown for ${name}`, 'Restart or reload the proxy that runs here.');
-  return ok(subject, `TLS for ${name} ends there, with the configured certificate, until ${new Date(chain[0].validTo).toISOString().slice(0, 10)}`);
+  if (chain[0]?.fingerprint !== configured)
+    return fail(
+      subject,
+      'tls-certificate',
+      `another certificate than the configured one is shown for ${name}`,
+      'Restart or reload the proxy that runs here.',
+    );
+  return ok(
+    subject,
+    `TLS for ${name} ends there, with the configured certificate, until ${new Date(chain[0].validTo).toISOString().slice(0, 10)}`,
+  );
 }
 
-function trialRequest(form: Form, { target, method, path }: Trial, origin: string, credentials: Record<string, string>): { method: Trial['method']; origin: string; path: string; headers: Record<string, string> } {
+function trialRequest(
+  form: Form,
+  { target, method, path }: Trial,
+  origin: string,
+  credentials: Record<string, string>,
+): { method: Trial['method']; origin: string; path: string; headers: Record<string, string> } {
   const { destination, where } = target;
   if (form === 'gateway') {
     const { prefix = '', basePath = '' } = destination.gateway ?? {};

@@ -19,7 +19,9 @@ export function formatReport({ about, checks }: DoctorReport, stream: NodeJS.Wri
     const first = `  ${paint(STATE_STYLE[state], STATE_MARK[state])} ${place}${printableText(told)}`;
     return advice === null ? first : `${first}\n    ${' '.repeat(place.length)}${paint('bold', `→ ${printableText(advice)}`)}`;
   };
-  const blocks = checks.map(({ name, title, findings: found }) => [`${paint('bold', title)} ${paint('dim', `(${name})`)}`, ...found.map(line)].join('\n'));
+  const blocks = checks.map(({ name, title, findings: found }) =>
+    [`${paint('bold', title)} ${paint('dim', `(${name})`)}`, ...found.map(line)].join('\n'),
+  );
   return `${printableText(about)}\n\n${blocks.join('\n\n')}\n\n${summariseFindings(findings)}\n`;
 }
 

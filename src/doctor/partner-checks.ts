@@ -23,10 +23,17 @@ export async function checkTls(target: Target, examination: Examination): Promis
   if (reached === undefined) return [skipped(where, 'not reached: see tcp and hops')];
   // Behind hops, the last of them chooses the address.
   if (target.destination.via.length > 0) return [await checkAddress(target, undefined, where, examination)];
-  return Promise.all(reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)));
+  return Promise.all(
+    reached.map((address) => checkAddress(target, address, reached.length === 1 ? where : `${where} at ${address}`, examination)),
+  );
 }
 
-async function checkAddress(target: Target, address: string | undefined, subject: string, examination: Examination): Promise<DoctorFinding> {
+async function checkAddress(
+  target: Target,
+  address: string | undefined,
+  subject: string,
+  examination: Examination,
+): Promise<DoctorFinding> {
   const { host, isSelf, tools } = examination;
   try {
     const { socket } = await tools.dial(dialTargetOf(target, isSelf), targetGuard(target), address);
@@ -43,7 +50,11 @@ async function checkAddress(target: Target, address: string | undefined, subject
 }
 
 /** Null: another connection shows none, and the first finding stands alone. */
-export async function readChain(target: Target, address: string | undefined, { isSelf, tools }: Pick<Examination, 'isSelf' | 'tools'>): Promise<readonly PartnerCertificate[] | null> {
+export async function readChain(
+  target: Target,
+  address: string | undefined,
+  { isSelf, tools }: Pick<Examination, 'isSelf' | 'tools'>,
+): Promise<readonly PartnerCertificate[] | null> {
   const { host, port, destination } = target;
   try {
     const { socket } = await tools.dial(dialTargetOf(target, isSelf, false), targetGuard(target), address);
@@ -55,7 +66,8 @@ export async function readChain(target: Target, address: string | undefined, { i
 
 /** A TLS connection that was verified. */
 export function describeTls(subject: string, socket: Socket, now: number): DoctorFinding {
-  const [certificate, protocol] = socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
+  const [certificate, protocol] =
+    socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
   if (certificate === undefined) return ok(subject, `${protocol}, verified`);
   const ends = Date.parse(certificate.validTo);
   const days = Math.floor((ends - now) / DAY_MS);
@@ -100,7 +112,12 @@ export async function checkHttp(target: Target, { host, isSelf, tools, trail }: 
 }
 
 /** RFC 9110 §6.6.1: when the answer was made, to the second. */
-export function noteClock(clocks: { where: string; ahead: number }[], where: string, { date, age }: OneAnswer['headers'], now: number): void {
+export function noteClock(
+  clocks: { where: string; ahead: number }[],
+  where: string,
+  { date, age }: OneAnswer['headers'],
+  now: number,
+): void {
   // A cache answers with the Date of what it stored (RFC 9111 §5.1).
   const dated = typeof date === 'string' ? Date.parse(date) + (Number(age ?? 0) || 0) * 1000 : Number.NaN;
   if (!Number.isNaN(dated)) clocks.push({ where, ahead: dated - now });

@@ -16,18 +16,34 @@ export const NO_HOSTS_ADDRESS = '192.0.2.1';
 /** Each uses a connection to the partner. */
 const ADDRESSES_TRIED = 4;
 
-const CLOSE_IT = 'Let only the proxy out to the partner: by the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md), or by a firewall. Then run this again.';
-const LOOK_IN_THE_LOG = 'Search the log of the proxy for this connection (form sni or host-routed, with the address of this pod). If it is not there, the sidecar lets it out by itself: apply the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md).';
+const CLOSE_IT =
+  'Let only the proxy out to the partner: by the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md), or by a firewall. Then run this again.';
+const LOOK_IN_THE_LOG =
+  'Search the log of the proxy for this connection (form sni or host-routed, with the address of this pod). If it is not there, the sidecar lets it out by itself: apply the NetworkPolicy no-direct-egress of npx eco-egress manifests (deploy/kubernetes/README.md).';
 
 /** Tries to reach the partner without the proxy: the check succeeds if that fails. */
 export async function checkPastProxy(examination: ClientExamination): Promise<DoctorFinding[]> {
   const { target, tools, trail } = examination;
   const { where } = target;
-  if (trail.addresses.length === 0) return [skipped(where, 'the name does not resolve here, so that there is no address to try. If you know one: --only past-proxy --target https://ADDRESS')];
+  if (trail.addresses.length === 0)
+    return [
+      skipped(
+        where,
+        'the name does not resolve here, so that there is no address to try. If you know one: --only past-proxy --target https://ADDRESS',
+      ),
+    ];
   const addresses = trail.addresses.filter((address) => !trail.proxyAddresses.includes(address)).slice(0, ADDRESSES_TRIED);
-  if (addresses.length === 0) return [skipped(where, 'the name leads to the proxy, so that its answer has no address of the partner. If you know one: --only past-proxy --target https://ADDRESS')];
+  if (addresses.length === 0)
+    return [
+      skipped(
+        where,
+        'the name leads to the proxy, so that its answer has no address of the partner. If you know one: --only past-proxy --target https://ADDRESS',
+      ),
+    ];
 
-  const tried = await Promise.all(addresses.map((address) => tools.connect(target.host, target.port, [address]).catch((error: unknown) => Fault.from(error))));
+  const tried = await Promise.all(
+    addresses.map((address) => tools.connect(target.host, target.port, [address]).catch((error: unknown) => Fault.from(error))),
+  );
   const reached: string[] = [];
   const closed: string[] = [];
   let first: Socket | null = null;
@@ -47,7 +63,13 @@ export async function checkPastProxy(examination: ClientExamination): Promise<Do
     if (await acceptsAnything(examination)) return [await lookThroughSidecar(examination, socket)];
     const seen = `${reached.join(', ')} accepted a connection that was made without the proxy, and no sidecar answers for others here`;
     // Without an address to compare with, this may be the proxy itself.
-    if (trail.proxyAddresses.length === 0) return [skipped(where, `${seen}: the name leads to the proxy, or nothing steers and this is a way past it. To compare, the doctor needs the address of the proxy: --proxy URL`)];
+    if (trail.proxyAddresses.length === 0)
+      return [
+        skipped(
+          where,
+          `${seen}: the name leads to the proxy, or nothing steers and this is a way past it. To compare, the doctor needs the address of the proxy: --proxy URL`,
+        ),
+      ];
     return [warn(where, 'reached-past-proxy', seen, CLOSE_IT)];
   } finally {
     socket.destroy();
@@ -70,12 +92,25 @@ async function lookThroughSidecar({ target, tls, tools, emptyAddress }: ClientEx
   const sidecar = `a sidecar accepts connections to anything here, even to ${emptyAddress}`;
   if (scheme === 'http') return skipped(where, `${sidecar}, so that a connection shows nothing`, LOOK_IN_THE_LOG);
   try {
-    const secured = await secure({ socket, host, port, config: { ...tls }, keys: 'the client', timeout: tools.timeout, signal: new AbortController().signal });
+    const secured = await secure({
+      socket,
+      host,
+      port,
+      config: { ...tls },
+      keys: 'the client',
+      timeout: tools.timeout,
+      signal: new AbortController().signal,
+    });
     secured.destroy();
   } catch (error) {
     const { code } = Fault.from(error);
     // A certificate was shown: a server has answered.
     if (code !== 'tls-certificate') return ok(where, `cannot be reached past the proxy: ${sidecar}, and TLS through it fails (${code})`);
   }
-  return warn(where, 'reached-through-sidecar', `${sidecar}, and carried TLS to what has a certificate for it: through the proxy where the mesh steers it there, past it otherwise. From here the two look the same`, LOOK_IN_THE_LOG);
+  return warn(
+    where,
+    'reached-through-sidecar',
+    `${sidecar}, and carried TLS to what has a certificate for it: through the proxy where the mesh steers it there, past it otherwise. From here the two look the same`,
+    LOOK_IN_THE_LOG,
+  );
 }

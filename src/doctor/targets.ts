@@ -31,12 +31,26 @@ export function targetsOf(config: Config, asked: readonly Authority[], isSelf: I
     const guards = createAddressGuards(destination, config.mode, isSelf);
     const meant = asked.filter(({ host }) => table.find(host).includes(index));
     const named = [...new Set([...destination.hosts.filter((host) => !host.startsWith('*')), ...meant.map(({ host }) => host)])];
-    return named.flatMap((host) => portsToTry(destination, host, meant).map(([port, guessed]) => ({ destination, host, port, guessed, where: formatAuthority(host, port), protocol: protocolOf(destination, host, port), guards })));
+    return named.flatMap((host) =>
+      portsToTry(destination, host, meant).map(([port, guessed]) => ({
+        destination,
+        host,
+        port,
+        guessed,
+        where: formatAuthority(host, port),
+        protocol: protocolOf(destination, host, port),
+        guards,
+      })),
+    );
   });
 }
 
 /** Of a range those that are known to be used, or else the first: not every port of a thousand is in use. */
-function portsToTry({ gateway, ports }: DestinationConfig, host: string, asked: readonly Authority[]): (readonly [port: number, guessed: boolean])[] {
+function portsToTry(
+  { gateway, ports }: DestinationConfig,
+  host: string,
+  asked: readonly Authority[],
+): (readonly [port: number, guessed: boolean])[] {
   const used = new Set([...asked, ...(gateway === null ? [] : [gateway])].flatMap((known) => (known.host === host ? [known.port] : [])));
   return ports.flatMap((entry): (readonly [number, boolean])[] => {
     const known = typeof entry === 'number' ? [entry] : [...used].filter((port) => hasPort([entry], port));
@@ -46,7 +60,8 @@ function portsToTry({ gateway, ports }: DestinationConfig, host: string, asked: 
 
 /** Patterns for which no name was given. */
 export function patternsOf({ destinations }: Config, targets: readonly Target[]): string[] {
-  const tried = (pattern: string): boolean => targets.some(({ host, destination }) => host.endsWith(pattern.slice(1)) && destination.hosts.includes(pattern));
+  const tried = (pattern: string): boolean =>
+    targets.some(({ host, destination }) => host.endsWith(pattern.slice(1)) && destination.hosts.includes(pattern));
   return destinations.flatMap(({ hosts }) => hosts.filter((host) => host.startsWith('*') && !tried(host)));
 }
 
@@ -81,8 +96,10 @@ function protocolOf({ gateway }: DestinationConfig, host: string, port: number):
 
 /** Addresses as findings show them: each with the kind of place it is. */
 export function describeAddresses(addresses: readonly string[]): string {
-  return addresses.map((address) => {
-    const known = classifyAddress(address);
-    return known === null ? address : describeAddress(known);
-  }).join(', ');
+  return addresses
+    .map((address) => {
+      const known = classifyAddress(address);
+      return known === null ? address : describeAddress(known);
+    })
+    .join(', ');
 }

@@ -84,7 +84,19 @@ interface Situation {
 }
 
 /** Its cost grows with the number of tunnels: for people, not for every scrape. */
-export function forecast({ requests, state, exchanges, now, wallNow, deadline, spreadFrom, spreadUntil, quietTime, movedAt, counts }: Situation): DrainView {
+export function forecast({
+  requests,
+  state,
+  exchanges,
+  now,
+  wallNow,
+  deadline,
+  spreadFrom,
+  spreadUntil,
+  quietTime,
+  movedAt,
+  counts,
+}: Situation): DrainView {
   const ages: number[] = [];
   const clients = new Map<string, number>();
   const destinations = new Map<string, number>();

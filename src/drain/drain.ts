@@ -85,7 +85,13 @@ export class Drain {
   /** Why tunnels and exchanges end. */
   readonly fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
   readonly #paces = new WeakMap<DrainTunnel, TunnelPace>();
-  readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = { byThemselves: 0, quiet: 0, busy: 0, cut: 0, exchangesCut: 0 };
+  readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = {
+    byThemselves: 0,
+    quiet: 0,
+    busy: 0,
+    cut: 0,
+    exchangesCut: 0,
+  };
   #state: DrainState = 'running';
   /** Tunnels that were open at some step. */
   #known = 0;
@@ -185,7 +191,10 @@ export class Drain {
       if (tunnel === null) continue;
       const pace = this.#paceOf(request, tunnel, now);
       if (tunnel.ending) {
-        if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME) request.connection.guard(() => { tunnel.end(this.fault); });
+        if (pace.leftAt !== null && now - pace.leftAt >= PARTING_TIME)
+          request.connection.guard(() => {
+            tunnel.end(this.fault);
+          });
       } else if (now - pace.since >= step * (pace.unanswered ? UNANSWERED_STEPS : QUIET_STEPS) && tunnel.still) quiet.push(pace);
       else busy.push(pace);
     }
@@ -204,7 +213,15 @@ export class Drain {
       }
       return known;
     }
-    const pace: TunnelPace = { request, tunnel, moved: tunnel.moved, received: request.record.bytesReceived, unanswered: false, since: movedAtByClock(request, now), leftAt: null };
+    const pace: TunnelPace = {
+      request,
+      tunnel,
+      moved: tunnel.moved,
+      received: request.record.bytesReceived,
+      unanswered: false,
+      since: movedAtByClock(request, now),
+      leftAt: null,
+    };
     this.#paces.set(tunnel, pace);
     if (!tunnel.ending) this.#known += 1;
     return pace;

@@ -197,10 +197,26 @@ export function formatAnswer(answer: ExplainAnswer): string {
   add('by way of', answer.way.flatMap(wayLines));
   add('verdict', verdictLines(answer));
   if (report !== null) add('report mode', [report]);
-  if (change !== null) add(change.yaml === null ? 'what to do' : 'to permit it', [change.text, ...(change.yaml === null ? [] : ['', ...change.yaml.trimEnd().split('\n').map((line) => `  ${line}`), ''])]);
+  if (change !== null)
+    add(change.yaml === null ? 'what to do' : 'to permit it', [
+      change.text,
+      ...(change.yaml === null
+        ? []
+        : [
+            '',
+            ...change.yaml
+              .trimEnd()
+              .split('\n')
+              .map((line) => `  ${line}`),
+            '',
+          ]),
+    ]);
   else if (remedy !== null) add('what to do', [remedy]);
   add('note', notes);
-  return `${lines.map((line) => printableLine(line.trimEnd())).join('\n').trimEnd()}\n`;
+  return `${lines
+    .map((line) => printableLine(line.trimEnd()))
+    .join('\n')
+    .trimEnd()}\n`;
 }
 
 function targetLines({ target }: ExplainAnswer): string[] {
@@ -220,7 +236,13 @@ function clientLines({ client, clients, clientsLeftOut, peer }: ExplainAnswer): 
   const chosen = clients.find((one) => one.chosen);
   if (chosen !== undefined) return [`✓ ${chosen.name}  ${chosen.kinds.map(({ detail }) => detail).join('; ')}`];
   if (client !== null) return [`✓ ${client}  ${who}`];
-  const near = clients.map(({ name, kinds }) => `✗ ${name}  ${kinds.filter(({ matches }) => !matches).map(({ detail }) => detail).join('; ')}`);
+  const near = clients.map(
+    ({ name, kinds }) =>
+      `✗ ${name}  ${kinds
+        .filter(({ matches }) => !matches)
+        .map(({ detail }) => detail)
+        .join('; ')}`,
+  );
   return [who, ...near, ...(clientsLeftOut === 0 || near.length === 0 ? [] : [`✗ ${clientsLeftOut} others`])];
 }
 
@@ -232,7 +254,11 @@ function destinationLines({ destinations }: ExplainAnswer): string[] {
 }
 
 function ruleLines({ rule, applies, detail, owner, reason, ticket }: ExplainedRule): string[] {
-  const purpose = [owner === null ? '' : `owner ${owner}`, ticket === null ? '' : `ticket ${ticket}`, reason === null ? '' : `reason: ${reason}`].filter((part) => part !== '');
+  const purpose = [
+    owner === null ? '' : `owner ${owner}`,
+    ticket === null ? '' : `ticket ${ticket}`,
+    reason === null ? '' : `reason: ${reason}`,
+  ].filter((part) => part !== '');
   return [`${applies ? '✓' : '✗'} ${rule}  ${detail}`, ...(purpose.length === 0 ? [] : [`  ${purpose.join(', ')}`])];
 }
 
@@ -245,13 +271,18 @@ function addressLines(addresses: readonly JudgedAddress[]): string[] {
 }
 
 function wayLines({ hop, parents }: ExplainedHop): string[] {
-  return parents.flatMap(({ url, addresses, detail }) => [`${hop}  ${url}`, ...addressLines(addresses ?? []).map((line) => `  ${line}`), ...(detail === null ? [] : [`  ✗ ${detail}`])]);
+  return parents.flatMap(({ url, addresses, detail }) => [
+    `${hop}  ${url}`,
+    ...addressLines(addresses ?? []).map((line) => `  ${line}`),
+    ...(detail === null ? [] : [`  ✗ ${detail}`]),
+  ]);
 }
 
 function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {
   const refusal = status === null ? code : `${code} (${status})`;
   if (verdict === 'deny') return [`✗ denied: ${refusal}`, why];
-  if (verdict === 'report') return [status === null ? `! passes in report mode; enforced: ${code}` : `! passes in report mode, but would fail: ${refusal}`, why];
+  if (verdict === 'report')
+    return [status === null ? `! passes in report mode; enforced: ${code}` : `! passes in report mode, but would fail: ${refusal}`, why];
   return code === 'ok' ? [`✓ allowed`, why] : [`✓ allowed, but would fail: ${refusal}`, why];
 }
 

@@ -25,9 +25,11 @@ export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | n
     const what = bound(describeClass(diff, one), LONGEST_CLASS);
     if (one.change === 'denied') return `no change is proposed: it would deny ${what}`;
     const { before, after } = one;
-    if (one.change === 'otherwise') return `no change is proposed: it would ${before.leads === after.leads ? `take over ${what}, which ${before.destination?.name ?? 'another destination'} serves now` : `lead ${what} to ${after.leads}, and no longer to ${before.leads}`}`;
+    if (one.change === 'otherwise')
+      return `no change is proposed: it would ${before.leads === after.leads ? `take over ${what}, which ${before.destination?.name ?? 'another destination'} serves now` : `lead ${what} to ${after.leads}, and no longer to ${before.leads}`}`;
     const pieces = scopes.some((scope) => isWithin(scope, one, diff)) ? [] : [...piecesOf(one)];
-    if (!pieces.every((piece) => scopes.some((scope) => isWithin(scope, piece, diff)))) return `no change is proposed: it would also permit ${what}`;
+    if (!pieces.every((piece) => scopes.some((scope) => isWithin(scope, piece, diff))))
+      return `no change is proposed: it would also permit ${what}`;
   }
   return null;
 }
@@ -36,7 +38,11 @@ export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | n
 function* piecesOf(one: DiffClass): Generator<DiffClass> {
   const { listed, others } = one.methods;
   const methods = others ? [one.methods] : listed.map((method) => ({ listed: [method], others: false }));
-  for (const form of one.forms) for (const span of one.ports) for (const method of methods) for (const atom of one.paths.atoms) yield { ...one, forms: [form], ports: [span], methods: method, paths: { cut: one.paths.cut, atoms: [atom] } };
+  for (const form of one.forms)
+    for (const span of one.ports)
+      for (const method of methods)
+        for (const atom of one.paths.atoms)
+          yield { ...one, forms: [form], ports: [span], methods: method, paths: { cut: one.paths.cut, atoms: [atom] } };
 }
 
 /** Whether the description of a step covers all of a class. */
@@ -49,7 +55,11 @@ function isWithin(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
     (scope.client === null || peers.every((pair) => typeof pair.after === 'number' && diff.clients[1][pair.after] === scope.client)) &&
     (scope.port === null || anyPort || ports.every(([first, last]) => first === scope.port && last === scope.port)) &&
     (scope.form === null || forms.every((form) => form === scope.form)) &&
-    (scope.methods === null || (!methods.others && methods.listed.every((method) => scope.methods?.includes(method) === true || (method === 'HEAD' && scope.methods?.includes('GET') === true)))) &&
+    (scope.methods === null ||
+      (!methods.others &&
+        methods.listed.every(
+          (method) => scope.methods?.includes(method) === true || (method === 'HEAD' && scope.methods?.includes('GET') === true),
+        ))) &&
     (scope.path === null || isPath(one.paths, scope.path))
   );
 }
@@ -59,6 +69,9 @@ function isPath({ cut: { lists, atoms }, atoms: chosen }: PathSet, path: string)
   return chosen.every((index) => {
     const has = (list: number): boolean => atoms[index]?.vector[list] === '1';
     const without = [[], ...lists.flatMap(({ patterns }, list) => (has(list) ? [] : [patterns]))];
-    return lists.some(({ patterns }, list) => has(list) && without.some((known) => patterns.every((pattern) => pattern === path || known.includes(pattern))));
+    return lists.some(
+      ({ patterns }, list) =>
+        has(list) && without.some((known) => patterns.every((pattern) => pattern === path || known.includes(pattern))),
+    );
   });
 }

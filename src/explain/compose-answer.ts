@@ -8,7 +8,15 @@ import type { Policy } from '../policy/compile.ts';
 import { isProposable, remedyForAddress, singleAddress } from '../policy/remedies.ts';
 import type { Peer } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
-import type { ExplainedRequest, ExplainAnswer, ExplainedChange, ExplainedClient, ExplainedHop, Explanation, JudgedAddress } from './answer.ts';
+import type {
+  ExplainedRequest,
+  ExplainAnswer,
+  ExplainedChange,
+  ExplainedClient,
+  ExplainedHop,
+  Explanation,
+  JudgedAddress,
+} from './answer.ts';
 import { renderEdits } from './policy-edits.ts';
 
 /** The addresses of a host, or why there are none. */
@@ -35,7 +43,10 @@ const MOST_CLIENTS = 20;
 const MOST_ADDRESSES = 32;
 
 /** A request that is refused before the policy decides. */
-export function composeFaultAnswer(fault: Fault, { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer }): ExplainAnswer {
+export function composeFaultAnswer(
+  fault: Fault,
+  { policy, configHash, asked, peer, notes }: Pick<Circumstances, 'policy' | 'configHash' | 'asked' | 'notes'> & { peer: Peer },
+): ExplainAnswer {
   return {
     verdict: 'deny',
     ...faultReason(fault),
@@ -89,7 +100,8 @@ type Conclusion = Pick<ExplainAnswer, 'verdict' | 'code' | 'status' | 'why' | 'r
 
 /** The policy's verdict, unless it permits a request that its addresses then stop. */
 function conclude({ verdict }: Explanation, survey: Survey | null, { way, change }: Pick<Circumstances, 'way' | 'change'>): Conclusion {
-  if (verdict.verdict === 'deny') return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
+  if (verdict.verdict === 'deny')
+    return { verdict: 'deny', ...faultReason(new Fault(verdict.code, verdict.detail, { remedy: verdict.remedy })), change };
   if (survey instanceof Fault) return { verdict: verdict.verdict, ...faultReason(survey), change: null };
   const stopped = survey === null ? null : concludeAddresses(survey, verdict.destination);
   // In report mode, the first finding gives the code.
@@ -100,7 +112,14 @@ function conclude({ verdict }: Explanation, survey: Survey | null, { way, change
     const { code, detail, remedy } = verdict.would;
     return { verdict: 'report', code, status: null, why: detail, remedy, change };
   }
-  return { verdict: 'allow', code: 'ok', status: null, why: `${verdict.rule} lets ${verdict.client.name} use ${verdict.destination.name}`, remedy: null, change: null };
+  return {
+    verdict: 'allow',
+    code: 'ok',
+    status: null,
+    why: `${verdict.rule} lets ${verdict.client.name} use ${verdict.destination.name}`,
+    remedy: null,
+    change: null,
+  };
 }
 
 /** Null when an address can be dialled. As in dial/dialler.ts, the code is that of the first refusal. */
@@ -136,7 +155,11 @@ function explainHop({ name, parents }: SurveyedHop): ExplainedHop {
     hop: name,
     parents: parents.map(({ url, found }) => {
       const failed = found instanceof Fault;
-      return { url, addresses: failed || found === null ? null : found.slice(0, MOST_ADDRESSES).map(classifySurveyed), detail: failed ? found.message : null };
+      return {
+        url,
+        addresses: failed || found === null ? null : found.slice(0, MOST_ADDRESSES).map(classifySurveyed),
+        detail: failed ? found.message : null,
+      };
     }),
   };
 }
@@ -153,7 +176,10 @@ function proposeAddress(destination: DestinationConfig | null, address: string, 
   const entry = singleAddress(known.canonical);
   const text = remedyForAddress(destination, entry);
   if (addresses === null) return { text, yaml: null };
-  return { text, yaml: renderEdits([{ kind: 'list', destination: name, path: ['addresses'], whole: [...addresses, entry], added: [entry] }]) };
+  return {
+    text,
+    yaml: renderEdits([{ kind: 'list', destination: name, path: ['addresses'], whole: [...addresses, entry], added: [entry] }]),
+  };
 }
 
 /** The client found, and those of which some kind matches: in a file of thousands the others are not relevant. */
@@ -165,23 +191,34 @@ function closeClients(clients: readonly ExplainedClient[]): ExplainedClient[] {
 function remarks({ ask, verdict }: Explanation, survey: Survey | null, { meant, listeners, resolve }: Circumstances): string[] {
   const notes: string[] = [];
   const found = verdict.client?.name ?? null;
-  if (meant !== null && found !== null && found !== meant) notes.push(`${ask.peer.address} matches ${found}, which comes before ${meant} in the file.`);
+  if (meant !== null && found !== null && found !== meant)
+    notes.push(`${ask.peer.address} matches ${found}, which comes before ${meant} in the file.`);
   const taking = listeners.filter(({ forms }) => forms.includes(ask.form));
   const comparable = listeners.filter(({ forms }) => ask.form === 'sni' || forms.some((form) => form !== 'sni'));
   if (taking.length > 0 && taking.length < comparable.length) {
-    notes.push(`Of the listeners, ${taking.map(({ host, port }) => formatAuthority(host, port)).join(' and ')} alone can take ${ask.form} requests.`);
+    notes.push(
+      `Of the listeners, ${taking.map(({ host, port }) => formatAuthority(host, port)).join(' and ')} alone can take ${ask.form} requests.`,
+    );
   }
-  if (ask.form === 'sni') notes.push(`A ClientHello shows no credentials, and names no port; ${ask.port} is the one that the policy means.`);
+  if (ask.form === 'sni')
+    notes.push(`A ClientHello shows no credentials, and names no port; ${ask.port} is the one that the policy means.`);
   if (verdict.verdict === 'deny') return notes;
   if (isParents(verdict.destination)) notes.push('The last parent on the way resolves the name, so its addresses are not checked here.');
   else if (!resolve) notes.push('The name was not looked up, so its addresses are not checked.');
   if (Array.isArray(survey)) {
     const refused = survey.filter(({ refusal }) => refusal !== null).length;
-    if (refused > 0 && refused < survey.length) notes.push(`${refused} of ${survey.length} addresses ${refused === 1 ? 'is' : 'are'} never dialled.`);
-    if (survey.length > MOST_ADDRESSES) notes.push(`${survey.length - MOST_ADDRESSES} further ${survey.length - MOST_ADDRESSES === 1 ? 'address is' : 'addresses are'} not shown.`);
+    if (refused > 0 && refused < survey.length)
+      notes.push(`${refused} of ${survey.length} addresses ${refused === 1 ? 'is' : 'are'} never dialled.`);
+    if (survey.length > MOST_ADDRESSES)
+      notes.push(
+        `${survey.length - MOST_ADDRESSES} further ${survey.length - MOST_ADDRESSES === 1 ? 'address is' : 'addresses are'} not shown.`,
+      );
   }
   const told = verdict.destination?.proxyProtocol ?? 'off';
-  if (told !== 'off') notes.push(`Each connection to ${verdict.destination?.name ?? '-'} begins with a PROXY protocol header (${told}) that names the client.`);
+  if (told !== 'off')
+    notes.push(
+      `Each connection to ${verdict.destination?.name ?? '-'} begins with a PROXY protocol header (${told}) that names the client.`,
+    );
   if (ask.form === 'connect' && verdict.destination?.tunnelSni === 'require') {
     const otherwise = verdict.verdict === 'allow' && !verdict.lenient ? '' : ', and is reported when it does not';
     notes.push(`The TLS inside the tunnel has to ask for ${ask.host} (tunnelSni: require)${otherwise}.`);
@@ -204,19 +241,30 @@ interface SurveyedHop {
 }
 
 /** Nearest to us first; empty: directly. */
-export function surveyWay(egress: Pick<Egress, 'nearestHop' | 'dialler'>, destination: DestinationConfig, lookUp: boolean): Promise<SurveyedHop[]> {
+export function surveyWay(
+  egress: Pick<Egress, 'nearestHop' | 'dialler'>,
+  destination: DestinationConfig,
+  lookUp: boolean,
+): Promise<SurveyedHop[]> {
   const nearest = egress.nearestHop(destination);
   return Promise.all(
     destination.via.map(async (hop, index) => ({
       name: hop.name,
       parents: await Promise.all(
-        hop.parents.map(async (parent) => ({ url: parentUrl(parent), found: nearest === null || index > 0 || !lookUp ? null : await look(egress, nearest.guard, parent) })),
+        hop.parents.map(async (parent) => ({
+          url: parentUrl(parent),
+          found: nearest === null || index > 0 || !lookUp ? null : await look(egress, nearest.guard, parent),
+        })),
       ),
     })),
   );
 }
 
-async function look({ dialler }: Pick<Egress, 'dialler'>, guard: NonNullable<ReturnType<Egress['nearestHop']>>['guard'], { host, port }: ParentConfig): Promise<readonly SurveyedAddress[] | Fault> {
+async function look(
+  { dialler }: Pick<Egress, 'dialler'>,
+  guard: NonNullable<ReturnType<Egress['nearestHop']>>['guard'],
+  { host, port }: ParentConfig,
+): Promise<readonly SurveyedAddress[] | Fault> {
   try {
     return surveyAddresses({ enforcing: guard, lenient: null }, await dialler.resolve(host, new AbortController().signal), port);
   } catch (error) {

@@ -6,7 +6,16 @@ import { isIPv4, isIPv6 } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { buildCertificateNames } from '../policy/client-table.ts';
-import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, furthestMiss, type Miss, missOf, type Policy } from '../policy/compile.ts';
+import {
+  ambiguityOf,
+  type CompiledClient,
+  type CompiledDestination,
+  type CompiledRule,
+  furthestMiss,
+  type Miss,
+  missOf,
+  type Policy,
+} from '../policy/compile.ts';
 import { decide, reportingRule } from '../policy/decide.ts';
 import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
@@ -14,7 +23,15 @@ import { describeRates } from '../policy/rate-text.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
 import { enumerate, show } from '../targets/quote.ts';
-import type { ExplainedCheck, ExplainedClient, ExplainedDestination, ExplainedKind, ExplainedRule, ExplainedTarget, Explanation } from './answer.ts';
+import type {
+  ExplainedCheck,
+  ExplainedClient,
+  ExplainedDestination,
+  ExplainedKind,
+  ExplainedRule,
+  ExplainedTarget,
+  Explanation,
+} from './answer.ts';
 
 /** Pure, like the decision itself. Takes time in proportion to the policy: for people, not for requests. */
 export function explainDecision(policy: Policy, ask: Ask): Explanation {
@@ -42,14 +59,21 @@ function explainTarget({ host, port, form, path }: Ask, destination: Destination
   return { host, kind, port, path: ambiguity === null ? canonicalPath(path) : path, ambiguity };
 }
 
-function explainDestination(destination: CompiledDestination, client: CompiledClient | null, ask: Ask, verdict: Verdict): ExplainedDestination {
+function explainDestination(
+  destination: CompiledDestination,
+  client: CompiledClient | null,
+  ask: Ask,
+  verdict: Verdict,
+): ExplainedDestination {
   const { config } = destination;
   const checks: ExplainedCheck[] = [];
   for (const check of checksOf(destination, client, ask)) {
     checks.push(check);
     if (!check.passes) break;
   }
-  const pattern = config.hosts.includes(ask.host) ? ask.host : longest(config.hosts.filter((host) => host.startsWith('*.') && ask.host.endsWith(host.slice(1))));
+  const pattern = config.hosts.includes(ask.host)
+    ? ask.host
+    : longest(config.hosts.filter((host) => host.startsWith('*.') && ask.host.endsWith(host.slice(1))));
   return { name: config.name, pattern, chosen: config === verdict.destination, checks };
 }
 
@@ -64,13 +88,24 @@ function* checksOf(destination: CompiledDestination, client: CompiledClient | nu
   const rules = client.rules[index] ?? [];
   const rule = rules.find((candidate) => missOf(candidate, ask, config) === null);
   const furthest = furthestMiss(rules, ask, config);
-  const why = furthest === null ? `no rule joins ${client.config.name} and ${config.name}` : `${furthest.rule.name} ${describeMiss(furthest.rule, ask, furthest.miss, config)}`;
-  yield { check: 'rule', passes: rule !== undefined, detail: rule === undefined ? why : `${rule.name} lets ${client.config.name} use ${config.name}` };
+  const why =
+    furthest === null
+      ? `no rule joins ${client.config.name} and ${config.name}`
+      : `${furthest.rule.name} ${describeMiss(furthest.rule, ask, furthest.miss, config)}`;
+  yield {
+    check: 'rule',
+    passes: rule !== undefined,
+    detail: rule === undefined ? why : `${rule.name} lets ${client.config.name} use ${config.name}`,
+  };
 
   if (ask.form === 'connect') return;
   if (ask.method !== null && methods !== null) {
     const permitted = methods.has(ask.method);
-    yield { check: 'method', passes: permitted, detail: `${show(ask.method)} is ${permitted ? '' : 'not '}among ${[...methods].join(', ')}` };
+    yield {
+      check: 'method',
+      passes: permitted,
+      detail: `${show(ask.method)} is ${permitted ? '' : 'not '}among ${[...methods].join(', ')}`,
+    };
   }
   if (ask.path === null || (paths === null && ask.form !== 'gateway')) return;
   const ambiguity = ambiguityOf(ask.path, ask, config);
@@ -79,7 +114,11 @@ function* checksOf(destination: CompiledDestination, client: CompiledClient | nu
   else if (paths === null) yield { check: 'path', passes: true, detail: `${path} has one reading` };
   else {
     const covered = matchesPath(paths, canonicalPath(ask.path));
-    yield { check: 'path', passes: covered, detail: `${show(canonicalPath(ask.path))} is ${covered ? '' : 'not '}among ${(config.paths ?? []).join(', ')}` };
+    yield {
+      check: 'path',
+      passes: covered,
+      detail: `${show(canonicalPath(ask.path))} is ${covered ? '' : 'not '}among ${(config.paths ?? []).join(', ')}`,
+    };
   }
 }
 
@@ -91,7 +130,16 @@ function explainRules(client: CompiledClient, candidates: readonly CompiledDesti
       const miss = missOf(rule, ask, destination);
       const { owner, reason, ticket, until } = rule.config;
       const detail = miss === null ? describeRule(rule) : describeMiss(rule, ask, miss, destination);
-      return { rule: rule.name, destination: destination.name, applies: miss === null, detail, owner, reason, ticket, until: until === null ? null : formatMoment(until) };
+      return {
+        rule: rule.name,
+        destination: destination.name,
+        applies: miss === null,
+        detail,
+        owner,
+        reason,
+        ticket,
+        until: until === null ? null : formatMoment(until),
+      };
     });
 }
 
@@ -134,7 +182,12 @@ function explainReport(policy: Policy, verdict: Verdict, client: CompiledClient 
     const reporting = policy.mode === 'report' || destination?.report === true || rule !== undefined;
     return reporting ? 'Report mode is on, but never lets a path pass that can be read in more than one way.' : null;
   }
-  const whose = policy.mode === 'report' ? 'mode: report' : destination?.report === true ? `destinations.${destination.name}.report` : `${rule?.name ?? verdict.rule}.report`;
+  const whose =
+    policy.mode === 'report'
+      ? 'mode: report'
+      : destination?.report === true
+        ? `destinations.${destination.name}.report`
+        : `${rule?.name ?? verdict.rule}.report`;
   return `It passes because of ${whose}. Enforced, it would be denied: ${verdict.would.code}.`;
 }
 
@@ -197,5 +250,7 @@ const MOST_LISTED = 5;
 
 function several(entries: readonly string[]): string {
   const distinct = [...new Set(entries)];
-  return distinct.length > MOST_LISTED ? `${distinct.slice(0, MOST_LISTED).join(', ')} and ${distinct.length - MOST_LISTED} others` : distinct.join(', ');
+  return distinct.length > MOST_LISTED
+    ? `${distinct.slice(0, MOST_LISTED).join(', ')} and ${distinct.length - MOST_LISTED} others`
+    : distinct.join(', ');
 }

@@ -95,7 +95,11 @@ export class Explainer {
     if (wrong !== null) return wrong;
     const assumed = assumePeer(clients, request);
     if (typeof assumed === 'string') return assumed;
-    const asked = { method: request.method, target: showTarget(request.target), host: request.host === null ? null : showTarget(request.host) };
+    const asked = {
+      method: request.method,
+      target: showTarget(request.target),
+      host: request.host === null ? null : showTarget(request.host),
+    };
     try {
       const router = await gateway();
       const { routeless = null, ...wanted } = readTarget(request, { policy, gateway: router, listeners: listenersOf(config()) });
@@ -103,8 +107,13 @@ export class Explainer {
       const peer = shownBy(wanted, this.#choosePeer(assumed, wanted, now));
       // Its Host may be the name of this proxy: as a host of a destination, it would be preferred to every prefix.
       const proposes = propose && (routeless === null || router.prefixes.length === 0);
-      const answer = await this.#judge({ ...wanted, now, peer }, { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose: proposes });
-      return routeless === null || answer.verdict !== 'deny' || answer.code !== routeless.code ? answer : { ...answer, why: routeless.message, remedy: routeless.remedy };
+      const answer = await this.#judge(
+        { ...wanted, now, peer },
+        { asked, notes: assumed.notes, meant: assumed.name, resolve, resolves, propose: proposes },
+      );
+      return routeless === null || answer.verdict !== 'deny' || answer.code !== routeless.code
+        ? answer
+        : { ...answer, why: routeless.message, remedy: routeless.remedy };
     } catch (error) {
       const [peer] = assumed.peers;
       if (!(error instanceof Fault) || peer === undefined) throw error;
@@ -120,7 +129,10 @@ export class Explainer {
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
     const asked = { method: denial.method, target: showTarget(`${formatAuthority(ask.host, ask.port)}${ask.path ?? ''}`), host: null };
-    return { ...record, now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }) };
+    return {
+      ...record,
+      now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }),
+    };
   }
 
   /** Requests that were permitted and have failed, the latest first. */
@@ -143,7 +155,20 @@ export class Explainer {
     return first;
   }
 
-  async #judge(ask: Ask, { asked, notes, meant, resolve, resolves, propose }: Pick<Circumstances, 'asked' | 'notes' | 'meant' | 'resolve'> & { readonly resolves: readonly string[] | null; readonly propose: boolean }): Promise<ExplainAnswer> {
+  async #judge(
+    ask: Ask,
+    {
+      asked,
+      notes,
+      meant,
+      resolve,
+      resolves,
+      propose,
+    }: Pick<Circumstances, 'asked' | 'notes' | 'meant' | 'resolve'> & {
+      readonly resolves: readonly string[] | null;
+      readonly propose: boolean;
+    },
+  ): Promise<ExplainAnswer> {
     const { egress, config, configHash } = this.#options;
     const { policy } = egress;
     const explanation = explainDecision(policy, ask);
@@ -155,7 +180,17 @@ export class Explainer {
     const survey = permitted && looks && !isParents(destination) ? await this.#survey(destination, ask, assumed) : null;
     const way = permitted ? await surveyWay(egress, destination, resolve) : [];
     const rates = egress.explainRates(explanation.verdict, ask);
-    const circumstances: Circumstances = { policy, configHash: configHash(), asked, notes: [...notes, ...rates, ...(permitted ? circuitNotes(egress, destination, ask) : [])], meant, listeners: listenersOf(config()), resolve: looks, way, change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null };
+    const circumstances: Circumstances = {
+      policy,
+      configHash: configHash(),
+      asked,
+      notes: [...notes, ...rates, ...(permitted ? circuitNotes(egress, destination, ask) : [])],
+      meant,
+      listeners: listenersOf(config()),
+      resolve: looks,
+      way,
+      change: propose && explanation.verdict.verdict !== 'allow' ? await this.#propose(policy, ask) : null,
+    };
     return composeAnswer(explanation, survey, circumstances);
   }
 
@@ -188,7 +223,9 @@ function circuitNotes(egress: Egress, destination: DestinationConfig, { form, ho
 
 /** TLS listeners forward TLS unchanged, and can read it only where it is terminated. */
 function listenersOf({ listeners, tlsServer }: Pick<Config, 'listeners' | 'tlsServer'>): ListenerConfig[] {
-  const tls = listeners.tls.map((listener) => (tlsServer === null ? { ...listener, forms: listener.forms.filter((form) => form === 'sni') } : listener));
+  const tls = listeners.tls.map((listener) =>
+    tlsServer === null ? { ...listener, forms: listener.forms.filter((form) => form === 'sni') } : listener,
+  );
   return [...listeners.http, ...tls];
 }
 
@@ -197,7 +234,8 @@ function shownBy({ form }: Wanted, peer: Peer): Peer {
 }
 
 function checkMethod({ method, target }: WrittenRequest, ownNames: readonly string[]): string | null {
-  if (method === 'TLS' && ownNames.includes(parseHost(target) ?? '')) return `${show(target)} is a name of this proxy: TLS for it ends here, so ask about the request inside.`;
+  if (method === 'TLS' && ownNames.includes(parseHost(target) ?? ''))
+    return `${show(target)} is a name of this proxy: TLS for it ends here, so ask about the request inside.`;
   if (ASKABLE.has(method)) return null;
   const upper = method.toUpperCase();
   return ASKABLE.has(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is not an HTTP method.`;

@@ -46,8 +46,25 @@ const MAX_KEPT_DETAIL = 1_024;
 
 /** The part that may be shown. */
 export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
-  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } = denial;
-  return { requestId, time: new Date(endedAt).toISOString(), verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination };
+  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } =
+    denial;
+  return {
+    requestId,
+    time: new Date(endedAt).toISOString(),
+    verdict,
+    code,
+    detail,
+    remedy,
+    status,
+    form,
+    client,
+    clientAddress,
+    method,
+    host,
+    port,
+    path,
+    destination,
+  };
 }
 
 /** The fault of a request. */
@@ -58,7 +75,13 @@ export interface Found {
 }
 
 /** Copies what is kept of a record; the record itself is not kept. */
-export function keep(record: AccessRecord, verdict: DenialRecord['verdict'], { code, detail, remedy }: Found, ask: Ask | null, endedAt: number): KeptRequest {
+export function keep(
+  record: AccessRecord,
+  verdict: DenialRecord['verdict'],
+  { code, detail, remedy }: Found,
+  ask: Ask | null,
+  endedAt: number,
+): KeptRequest {
   const host = own(record.host, MAX_KEPT_HOST);
   const path = own(record.path, MAX_KEPT_PATH);
   return {

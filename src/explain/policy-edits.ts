@@ -3,7 +3,13 @@ import { type ClientConfig, type DestinationConfig, FORMS, type RateConfig, type
 import type { PolicyConfig } from '../policy/compile.ts';
 
 /** Lists of a destination that a change can extend, by their key. */
-const LISTS = { ports: ['ports'], forms: ['forms'], addresses: ['addresses'], methods: ['http', 'methods'], paths: ['http', 'paths'] } as const;
+const LISTS = {
+  ports: ['ports'],
+  forms: ['forms'],
+  addresses: ['addresses'],
+  methods: ['http', 'methods'],
+  paths: ['http', 'paths'],
+} as const;
 type ListKey = keyof typeof LISTS;
 
 /** One change of a file; none removes anything. */
@@ -11,7 +17,13 @@ export type PolicyEdit =
   | { readonly kind: 'client'; readonly client: ClientConfig }
   | { readonly kind: 'destination'; readonly destination: DestinationConfig }
   /** `whole` is the new list, of which `added` is the end. */
-  | { readonly kind: 'list'; readonly destination: string; readonly path: readonly string[]; readonly whole: readonly (string | number)[]; readonly added: readonly (string | number)[] }
+  | {
+      readonly kind: 'list';
+      readonly destination: string;
+      readonly path: readonly string[];
+      readonly whole: readonly (string | number)[];
+      readonly added: readonly (string | number)[];
+    }
   | { readonly kind: 'rule'; readonly rule: RuleConfig };
 
 /** In the order of the file. @param after has all of `before`, with new entries and longer lists */
@@ -55,7 +67,13 @@ export function renderEdits(edits: readonly PolicyEdit[]): string {
     else destinations.push(...(open === `${place}${key}` ? [] : [`    ${key}:`]), `      ${inner}: ${flowList(edit.whole)}`);
     open = `${place}${inner === undefined ? '' : key}`;
   }
-  return [['clients', clients], ['destinations', destinations], ['rules', rules]].map(([name, lines]) => (lines?.length === 0 ? '' : `${String(name)}:\n${(lines as string[]).join('\n')}\n`)).join('');
+  return [
+    ['clients', clients],
+    ['destinations', destinations],
+    ['rules', rules],
+  ]
+    .map(([name, lines]) => (lines?.length === 0 ? '' : `${String(name)}:\n${(lines as string[]).join('\n')}\n`))
+    .join('');
 }
 
 /** A client with addresses only, on one line. */
@@ -65,17 +83,36 @@ export function renderClient({ name, addresses }: ClientConfig): string {
 
 /** The text of a new destination, one line each; the first names it. */
 export function renderDestination({ name, hosts, ports, addresses, forms }: DestinationConfig): string[] {
-  return [`${name}:`, `  hosts: ${flowList(hosts)}`, `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`, ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`]), ...(forms.length === FORMS.length ? [] : [`  forms: ${flowList(forms)}`])];
+  return [
+    `${name}:`,
+    `  hosts: ${flowList(hosts)}`,
+    `  ports: ${flowList(ports.map((port) => (typeof port === 'number' ? port : String(port))))}`,
+    ...(addresses === null ? [] : [`  addresses: ${flowList(addresses)}`]),
+    ...(forms.length === FORMS.length ? [] : [`  forms: ${flowList(forms)}`]),
+  ];
 }
 
 /** On one line. */
 export function renderRule({ clients, destinations, methods, paths, rate }: RuleConfig): string {
-  const parts = [`clients: ${flowList(clients)}`, `destinations: ${flowList(destinations)}`, methods === null ? '' : `methods: ${flowList(methods)}`, paths === null ? '' : `paths: ${flowList(paths)}`, rate === null ? '' : `rate: ${renderRate(rate)}`];
+  const parts = [
+    `clients: ${flowList(clients)}`,
+    `destinations: ${flowList(destinations)}`,
+    methods === null ? '' : `methods: ${flowList(methods)}`,
+    paths === null ? '' : `paths: ${flowList(paths)}`,
+    rate === null ? '' : `rate: ${renderRate(rate)}`,
+  ];
   return `{ ${parts.filter((part) => part !== '').join(', ')} }`;
 }
 
 function renderRate({ perAddress, perClient, whenExhausted }: RateConfig): string {
-  const scope = (name: string, limits: RateLimits | null): string[] => (limits === null ? [] : [`${name}: { ${Object.entries(limits).flatMap(([kind, limit]) => (limit === null ? [] : [`${kind}: ${limit.text}`])).join(', ')} }`]);
+  const scope = (name: string, limits: RateLimits | null): string[] =>
+    limits === null
+      ? []
+      : [
+          `${name}: { ${Object.entries(limits)
+            .flatMap(([kind, limit]) => (limit === null ? [] : [`${kind}: ${limit.text}`]))
+            .join(', ')} }`,
+        ];
   return `{ ${[...scope('perAddress', perAddress), ...scope('perClient', perClient), ...(whenExhausted === 'refuse' ? [] : [`whenExhausted: ${whenExhausted}`])].join(', ')} }`;
 }
 
@@ -86,5 +123,7 @@ function flowList(entries: readonly (string | number)[]): string {
 
 /** One entry of a list. */
 export function renderEntry(entry: string | number): string {
-  return typeof entry === 'number' || (/^[A-Za-z][A-Za-z0-9-]*$/.test(entry) && !/^(?:true|false|null|yes|no|on|off|y|n)$/i.test(entry)) ? String(entry) : JSON.stringify(entry);
+  return typeof entry === 'number' || (/^[A-Za-z][A-Za-z0-9-]*$/.test(entry) && !/^(?:true|false|null|yes|no|on|off|y|n)$/i.test(entry))
+    ? String(entry)
+    : JSON.stringify(entry);
 }

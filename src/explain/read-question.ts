@@ -65,7 +65,10 @@ function wantedOf(form: HttpForm, method: string, { host, port }: Origin, target
 /** As listeners/sni-form.ts: a ClientHello names a host, and the policy knows the port. */
 function readSniTarget(target: string, terms: ReadingTerms): Wanted {
   const host = parseHost(target);
-  if (host === null) throw new Fault('target-malformed', `${quoteTarget(target)} is not a host name that a ClientHello can carry`, { remedy: 'write TLS and a host, without a port' });
+  if (host === null)
+    throw new Fault('target-malformed', `${quoteTarget(target)} is not a host name that a ClientHello can carry`, {
+      remedy: 'write TLS and a host, without a port',
+    });
   take('sni', terms);
   return { form: 'sni', host, port: terms.policy.tlsPort(host), method: null, path: null };
 }
@@ -112,15 +115,28 @@ export function assumePeer(clients: readonly ClientConfig[], wanted: AssumedClie
   const found = wanted.client === null ? clients[0] : clients.find(({ name }) => name === wanted.client);
   if (found === undefined) {
     if (wanted.client !== null) return `${show(wanted.client)} is neither an IP address nor a client; ${listNames(clients)}`;
-    return { peers: [assumedPeer(NOBODYS_ADDRESS, clients, null, wanted)], name: null, notes: [`The policy has no client, so ${NOBODYS_ADDRESS} asks.`] };
+    return {
+      peers: [assumedPeer(NOBODYS_ADDRESS, clients, null, wanted)],
+      name: null,
+      notes: [`The policy has no client, so ${NOBODYS_ADDRESS} asks.`],
+    };
   }
   const addresses = found.addresses?.map(firstAddress) ?? [NOBODYS_ADDRESS];
   const peers = addresses.map((address) => assumedPeer(address, clients, found, wanted));
-  return { peers, name: found.name, notes: wanted.client === null ? [`No client was given, so the first of the file asks: ${found.name}.`] : [] };
+  return {
+    peers,
+    name: found.name,
+    notes: wanted.client === null ? [`No client was given, so the first of the file asks: ${found.name}.`] : [],
+  };
 }
 
 /** @param client whose credentials are used if none were given; null: none are */
-function assumedPeer(address: string, clients: readonly ClientConfig[], client: ClientConfig | null, { user, subject, sans }: AssumedClient): Peer {
+function assumedPeer(
+  address: string,
+  clients: readonly ClientConfig[],
+  client: ClientConfig | null,
+  { user, subject, sans }: AssumedClient,
+): Peer {
   return {
     address,
     user: user ?? client?.basic?.[0]?.user ?? null,

@@ -79,7 +79,9 @@ class LatestRequests {
   /** The latest first. */
   latest(most: number): DenialRecord[] {
     const length = Math.min(this.#ring.length, most);
-    return Array.from({ length }, (_, back) => this.#ring[(this.#total - 1 - back) % this.room] ?? []).flat().map(recordOf);
+    return Array.from({ length }, (_, back) => this.#ring[(this.#total - 1 - back) % this.room] ?? [])
+      .flat()
+      .map(recordOf);
   }
 }
 

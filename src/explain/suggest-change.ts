@@ -14,7 +14,20 @@ import { ANONYMOUS } from '../policy/client-table.ts';
 import { buildCidrTable } from '../policy/tables.ts';
 import { compilePolicy, furthestMiss, type Policy, type PolicyConfig } from '../policy/compile.ts';
 import { decide } from '../policy/decide.ts';
-import { contentLike, isProposable, remedyForAddress, remedyForForm, remedyForHost, remedyForMethod, remedyForOwnPath, remedyForPath, remedyForPort, remedyForRule, remedyInstead, singleAddress } from '../policy/remedies.ts';
+import {
+  contentLike,
+  isProposable,
+  remedyForAddress,
+  remedyForForm,
+  remedyForHost,
+  remedyForMethod,
+  remedyForOwnPath,
+  remedyForPath,
+  remedyForPort,
+  remedyForRule,
+  remedyInstead,
+  singleAddress,
+} from '../policy/remedies.ts';
 import type { Ask, Deny } from '../policy/verdict.ts';
 import { comparePolicies } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
@@ -64,7 +77,12 @@ const ANYTHING = { port: null, form: null, methods: null, path: null } as const;
  * changed. Yields from time to time, so that it can be done in slices.
  * @param seen null: new entries take any form and method, as people usually write them
  */
-export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: SeenContent | null = null): Generator<undefined, Proposal | NoProposal> {
+export function* proposeChange(
+  policy: Policy,
+  ask: Ask,
+  meter: Meter,
+  seen: SeenContent | null = null,
+): Generator<undefined, Proposal | NoProposal> {
   const before = enforcedConfigOf(policy);
   const scopes: Scope[] = [];
   const texts: string[] = [];
@@ -78,7 +96,9 @@ export function* proposeChange(policy: Policy, ask: Ask, meter: Meter, seen: See
       const diff = yield* compareWith(before, compiled, ask.now, meter);
       if (diff === null) return { instead: 'the policy is too large for a change to be checked: compare one with npx eco-egress diff' };
       const harm = findHarm(diff, scopes);
-      return harm === null ? { change: { text: texts.join('; '), yaml: renderEdits(listEdits(before, config)) }, config, diff } : { instead: harm };
+      return harm === null
+        ? { change: { text: texts.join('; '), yaml: renderEdits(listEdits(before, config)) }, config, diff }
+        : { instead: harm };
     }
     yield;
     const step = nextStep(config, compiled, ask, verdict, seen);
@@ -123,8 +143,14 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
   const { client, destination } = denial;
   if (denial.code === 'client-not-allowed') return addClient(config, ask);
   if (client === null) return { instead: denial.remedy };
-  if (denial.code === 'host-not-allowed') return ask.peer.rejected === null && remedyForOwnPath(policy, ask, client) === null ? addDestination(config, client, ask, seen) : { instead: denial.remedy };
-  const [compiled, blamed] = [policy.clients.find((one) => one.config === client), policy.destinations.find((one) => one.config === destination)];
+  if (denial.code === 'host-not-allowed')
+    return ask.peer.rejected === null && remedyForOwnPath(policy, ask, client) === null
+      ? addDestination(config, client, ask, seen)
+      : { instead: denial.remedy };
+  const [compiled, blamed] = [
+    policy.clients.find((one) => one.config === client),
+    policy.destinations.find((one) => one.config === destination),
+  ];
   if (destination === null || compiled === undefined || blamed === undefined) return { instead: denial.remedy };
   const instead = remedyInstead(ask, compiled, blamed);
   if (instead !== null) return { instead };
@@ -133,15 +159,21 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
     case 'port-not-allowed':
       return addPort(config, destination, ask);
     case 'form-not-allowed':
-      return edit(config, destination, { forms: [...destination.forms, ask.form] }, remedyForForm(destination, ask.form), { form: ask.form });
+      return edit(config, destination, { forms: [...destination.forms, ask.form] }, remedyForForm(destination, ask.form), {
+        form: ask.form,
+      });
     case 'no-rule':
       return addRule(config, client, destination, {}, ask, seen?.methods ?? null);
     case 'rule-expired':
       return rule === null ? { instead: denial.remedy } : addRule(config, client, destination, rule.config, ask);
     case 'method-not-allowed':
-      return rule === null ? addContent(config, destination, 'methods', ask.method ?? '') : addRule(config, client, destination, rule.config, ask);
+      return rule === null
+        ? addContent(config, destination, 'methods', ask.method ?? '')
+        : addRule(config, client, destination, rule.config, ask);
     case 'path-not-allowed':
-      return rule === null ? addContent(config, destination, 'paths', canonicalPath(ask.path ?? '')) : addRule(config, client, destination, rule.config, ask);
+      return rule === null
+        ? addContent(config, destination, 'paths', canonicalPath(ask.path ?? ''))
+        : addRule(config, client, destination, rule.config, ask);
     default:
       return { instead: denial.remedy };
   }
@@ -150,21 +182,37 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
 /** Never if more than the address may be required: that would bypass a password, token or certificate. */
 function addClient(config: PolicyConfig, { peer, form }: Ask): Step | NoProposal {
   const address = classifyAddress(peer.address)?.canonical;
-  if (peer.rejected !== null) return { instead: 'show credentials that are accepted: an entry for the address would let the peer in without them' };
+  if (peer.rejected !== null)
+    return { instead: 'show credentials that are accepted: an entry for the address would let the peer in without them' };
   if (address === undefined) return { instead: `${show(peer.address)} is not an address that a client can have` };
-  const stronger = config.clients.find((client) => kindsOf(client).length > 0 && (client.addresses === null || buildCidrTable([client.addresses]).find(address) !== -1));
+  const stronger = config.clients.find(
+    (client) => kindsOf(client).length > 0 && (client.addresses === null || buildCidrTable([client.addresses]).find(address) !== -1),
+  );
   if (stronger !== undefined) {
-    return { instead: `${form === 'sni' ? 'in another form than sni, ' : ''}show ${kindsOf(stronger).join(' and ')} of client ${stronger.name}, whose addresses include ${address}: an entry for the address alone would go round that` };
+    return {
+      instead: `${form === 'sni' ? 'in another form than sni, ' : ''}show ${kindsOf(stronger).join(' and ')} of client ${stronger.name}, whose addresses include ${address}: an entry for the address alone would go round that`,
+    };
   }
-  const shown = [peer.user === null ? '' : 'a user', peer.token === null ? '' : 'a token', peer.sans.length === 0 ? '' : 'a certificate'].filter((kind) => kind !== '');
-  if (shown.length > 0) return { instead: `add a client that has ${shown.join(' and ')} as well as the address ${address}: the address alone would identify less than what was shown` };
+  const shown = [
+    peer.user === null ? '' : 'a user',
+    peer.token === null ? '' : 'a token',
+    peer.sans.length === 0 ? '' : 'a certificate',
+  ].filter((kind) => kind !== '');
+  if (shown.length > 0)
+    return {
+      instead: `add a client that has ${shown.join(' and ')} as well as the address ${address}: the address alone would identify less than what was shown`,
+    };
   const name = freshName(NEW_CLIENT, config.clients);
   const client: ClientConfig = { name, addresses: [singleAddress(address)], basic: null, tokens: null, certificates: null };
   return { config: { ...config, clients: [...config.clients, client] }, text: `add ${address} as a client, after all others`, scope: null };
 }
 
 function kindsOf({ basic, tokens, certificates }: ClientConfig): string[] {
-  return [basic === null ? '' : 'a user and password', tokens === null ? '' : 'a token', certificates === null ? '' : 'the certificate'].filter((kind) => kind !== '');
+  return [
+    basic === null ? '' : 'a user and password',
+    tokens === null ? '' : 'a token',
+    certificates === null ? '' : 'the certificate',
+  ].filter((kind) => kind !== '');
 }
 
 function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask, seen: SeenContent | null): Step | NoProposal {
@@ -173,8 +221,23 @@ function addDestination(config: PolicyConfig, client: ClientConfig, ask: Ask, se
   const known = classifyAddress(host);
   if (known !== null && !isProposable(host)) return { instead: remedyForHost(ask, client) };
   const addresses = known === null || known.class === 'public' ? null : [singleAddress(known.canonical)];
-  const destination: DestinationConfig = { ...ANONYMOUS, report: false, name: freshName(destinationNameFor(host), config.destinations), hosts: [host], ports: seen?.ports ?? [port], addresses, forms: seen?.forms ?? FORMS };
-  const { config: joined, scope } = addRule({ ...config, destinations: [...config.destinations, destination] }, client, destination, {}, ask, seen?.methods ?? null);
+  const destination: DestinationConfig = {
+    ...ANONYMOUS,
+    report: false,
+    name: freshName(destinationNameFor(host), config.destinations),
+    hosts: [host],
+    ports: seen?.ports ?? [port],
+    addresses,
+    forms: seen?.forms ?? FORMS,
+  };
+  const { config: joined, scope } = addRule(
+    { ...config, destinations: [...config.destinations, destination] },
+    client,
+    destination,
+    {},
+    ask,
+    seen?.methods ?? null,
+  );
   const limits = seen === null ? '' : `, by ${seen.forms.join(' or ')}${seen.methods === null ? '' : ` with ${seen.methods.join(' or ')}`}`;
   return { config: joined, text: remedyForHost(ask, client, destination.ports.map(firstPort)) + limits, scope };
 }
@@ -183,22 +246,36 @@ const LONGEST_NAME = 60;
 
 /** `eco-sit-telus-internal`, a valid name of a destination. */
 export function destinationNameFor(host: string): string {
-  const words = host.toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, LONGEST_NAME).replace(/^-+|-+$/g, '');
+  const words = host
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, LONGEST_NAME)
+    .replace(/^-+|-+$/g, '');
   return /[a-z]/.test(words) ? words : `host-${words}`;
 }
 
 function addPort(config: PolicyConfig, destination: DestinationConfig, { port }: Ask): Step | NoProposal {
-  const rival = config.destinations.find((other) => other !== destination && hasPort(other.ports, port) && other.hosts.some((host) => destination.hosts.includes(host)));
-  if (rival !== undefined) return { instead: `port ${port} of a host of ${destination.name} belongs to destination ${rival.name}: write a rule for that one` };
+  const rival = config.destinations.find(
+    (other) => other !== destination && hasPort(other.ports, port) && other.hosts.some((host) => destination.hosts.includes(host)),
+  );
+  if (rival !== undefined)
+    return { instead: `port ${port} of a host of ${destination.name} belongs to destination ${rival.name}: write a rule for that one` };
   return edit(config, destination, { ports: [...destination.ports, port] }, remedyForPort(destination, port), { port });
 }
 
 function addContent(config: PolicyConfig, destination: DestinationConfig, key: 'methods' | 'paths', entry: string): Step {
-  const [text, scope] = key === 'methods' ? [remedyForMethod(destination, entry), { methods: [entry] }] : [remedyForPath(destination, entry), { path: entry }];
+  const [text, scope] =
+    key === 'methods' ? [remedyForMethod(destination, entry), { methods: [entry] }] : [remedyForPath(destination, entry), { path: entry }];
   return edit(config, destination, { [key]: [...(destination[key] ?? []), entry] }, text, scope);
 }
 
-function edit(config: PolicyConfig, destination: DestinationConfig, changes: Partial<DestinationConfig>, text: string, scope: Partial<Scope>): Step {
+function edit(
+  config: PolicyConfig,
+  destination: DestinationConfig,
+  changes: Partial<DestinationConfig>,
+  text: string,
+  scope: Partial<Scope>,
+): Step {
   const destinations = config.destinations.map((other) => (other === destination ? { ...other, ...changes } : other));
   return { config: { ...config, destinations }, text, scope: { client: null, destination: destination.name, ...ANYTHING, ...scope } };
 }
@@ -208,9 +285,28 @@ function edit(config: PolicyConfig, destination: DestinationConfig, changes: Par
  * @param like the rule that almost applied: if it lists methods or paths, the new one lists the requested ones, and it
  * has the same rate
  */
-function addRule(config: PolicyConfig, client: ClientConfig, destination: DestinationConfig, like: Pick<Partial<RuleConfig>, 'methods' | 'paths' | 'rate'>, ask: Ask, methods: readonly string[] | null = null): Step {
+function addRule(
+  config: PolicyConfig,
+  client: ClientConfig,
+  destination: DestinationConfig,
+  like: Pick<Partial<RuleConfig>, 'methods' | 'paths' | 'rate'>,
+  ask: Ask,
+  methods: readonly string[] | null = null,
+): Step {
   const content = contentLike(like, ask);
-  const rule: RuleConfig = { clients: [client.name], destinations: [destination.name], methods: methods ?? (content.method === null ? null : [content.method]), paths: content.path === null ? null : [content.path], from: null, until: null, owner: null, reason: null, ticket: null, report: false, rate: like.rate ?? null };
+  const rule: RuleConfig = {
+    clients: [client.name],
+    destinations: [destination.name],
+    methods: methods ?? (content.method === null ? null : [content.method]),
+    paths: content.path === null ? null : [content.path],
+    from: null,
+    until: null,
+    owner: null,
+    reason: null,
+    ticket: null,
+    report: false,
+    rate: like.rate ?? null,
+  };
   return {
     config: { ...config, rules: [...config.rules, rule] },
     text: remedyForRule(client, destination, content) + (methods === null ? '' : ` with ${methods.join(' or ')}`),

@@ -67,7 +67,8 @@ function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   }
   const scope = gateway.rewrite.includes('cookies');
   const security = gateway.rewrite.includes('cookie-security');
-  if (scope || security) rewrites.set('set-cookie', (value, { path, secure }) => mapCookie(gateway, value, path, { scope, plain: security && !secure }));
+  if (scope || security)
+    rewrites.set('set-cookie', (value, { path, secure }) => mapCookie(gateway, value, path, { scope, plain: security && !secure }));
   return rewrites;
 }
 
@@ -151,7 +152,12 @@ function mapLinks(gateway: GatewayConfig, value: string, asked: AnsweredRequest)
  * @param plain whether Secure is dropped, because the client uses plain HTTP
  * @returns null: a client of the partner itself would reject it, or could never send it below the prefix
  */
-function mapCookie(gateway: GatewayConfig, value: string, asked: string, { scope, plain }: { readonly scope: boolean; readonly plain: boolean }): string | null {
+function mapCookie(
+  gateway: GatewayConfig,
+  value: string,
+  asked: string,
+  { scope, plain }: { readonly scope: boolean; readonly plain: boolean },
+): string | null {
   const [pair = '', ...attributes] = value.split(';');
   const named = attributeValue(attributes, 'path');
   // Without a path, clients take the directory of the URL that they asked for (RFC 6265 §5.1.4).

@@ -189,5 +189,8 @@ function ambiguous(request: FastifyRequest, error: unknown): Fault {
   const path = request.raw.url ?? '';
   // They never refuse an encoded slash.
   const detail = `the path ${quote(path)} ${findAmbiguity(path, 'allow') ?? findAmbiguity(path) ?? 'is not valid'}`;
-  return new Fault('path-ambiguous', detail, { cause: error, remedy: 'write it without empty and dot segments, backslashes and encoded slashes' });
+  return new Fault('path-ambiguous', detail, {
+    cause: error,
+    remedy: 'write it without empty and dot segments, backslashes and encoded slashes',
+  });
 }

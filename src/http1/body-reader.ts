@@ -7,7 +7,11 @@ import { CR, HeadReader, LF, MessageError } from './head-reader.ts';
 import type { RawFields } from './fields.ts';
 
 /** How the end of the content is determined. `close`: by the end of the connection, which only a response may use. */
-export type Framing = { readonly kind: 'none' } | { readonly kind: 'length'; readonly length: number } | { readonly kind: 'chunked' } | { readonly kind: 'close' };
+export type Framing =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'length'; readonly length: number }
+  | { readonly kind: 'chunked' }
+  | { readonly kind: 'close' };
 
 /** The message ends with its header section; compared by identity. */
 export const NO_CONTENT: Framing = { kind: 'none' };
@@ -32,7 +36,8 @@ export type OnContent = (content: Buffer) => void;
 const LONGEST_LINE = 1024;
 const MOST_EXTENSION_BYTES = 16_384;
 /** RFC 9112 §7.1, without its bad whitespace. Up to 13 digits behind the zeros: sizes beyond JavaScript's exact integers are an attack. */
-const CHUNK_LINE = /^0*([0-9A-Fa-f]{1,13})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*)$/;
+const CHUNK_LINE =
+  /^0*([0-9A-Fa-f]{1,13})((?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?)*)$/;
 const LENIENT_CHUNK_LINE = /^0*([0-9A-Fa-f]{1,13})[\t ]*(;[\t\x20-\x7e\x80-\xff]*)?$/;
 
 /** The next expected part. */
@@ -137,16 +142,24 @@ export class BodyReader {
     const lf = chunk.indexOf(LF, at);
     const end = lf === -1 ? chunk.length : lf;
     const longest = this.#expects === 'chunk-end' ? 1 : LONGEST_LINE;
-    if (this.#line.length + end - at > longest) throw new MessageError('framing', this.#expects === 'chunk-end' ? 'a chunk is longer than its size says' : `the line before a chunk is longer than ${LONGEST_LINE} bytes`);
+    if (this.#line.length + end - at > longest)
+      throw new MessageError(
+        'framing',
+        this.#expects === 'chunk-end'
+          ? 'a chunk is longer than its size says'
+          : `the line before a chunk is longer than ${LONGEST_LINE} bytes`,
+      );
     this.#line += chunk.toString('latin1', at, end);
     // Reported at once: no more bytes need follow.
-    if (this.#expects === 'chunk-end' && this.#line !== '' && this.#line !== '\r') throw new MessageError('framing', 'a chunk is longer than its size says');
+    if (this.#expects === 'chunk-end' && this.#line !== '' && this.#line !== '\r')
+      throw new MessageError('framing', 'a chunk is longer than its size says');
     if (lf === -1) return chunk.length;
     const line = this.#line;
     this.#line = '';
     const ended = line.charCodeAt(line.length - 1) === CR;
     // After a chunk, LF alone is ambiguous: for a chunk that is a byte shorter than its size, CR is content.
-    if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end')) throw new MessageError('framing', 'a line of the chunked coding ends in LF without CR');
+    if (!ended && (!this.#options.lenient || this.#expects === 'chunk-end'))
+      throw new MessageError('framing', 'a line of the chunked coding ends in LF without CR');
     onLine(ended ? line.slice(0, -1) : line);
     return lf + 1;
   }
@@ -155,7 +168,8 @@ export class BodyReader {
     const [, size, extension = ''] = (this.#options.lenient ? LENIENT_CHUNK_LINE : CHUNK_LINE).exec(line) ?? [];
     if (size === undefined) throw new MessageError('framing', 'the size of a chunk is not a hexadecimal number');
     this.#extensionBytes += extension.length;
-    if (this.#extensionBytes > MOST_EXTENSION_BYTES) throw new MessageError('framing', `the chunks have more than ${MOST_EXTENSION_BYTES} bytes of extensions`);
+    if (this.#extensionBytes > MOST_EXTENSION_BYTES)
+      throw new MessageError('framing', `the chunks have more than ${MOST_EXTENSION_BYTES} bytes of extensions`);
     this.#left = Number.parseInt(size, 16);
     this.#expects = this.#left === 0 ? 'trailers' : 'chunk';
   }

@@ -36,7 +36,12 @@ export function isToken(text: string): boolean {
  * @param text a section without the empty line that ends it
  * @throws {MessageError} malformed or too-large
  */
-export function readFields(text: string, start: number, { most, lenient }: FieldRules, each?: (name: string, value: string) => void): string[] {
+export function readFields(
+  text: string,
+  start: number,
+  { most, lenient }: FieldRules,
+  each?: (name: string, value: string) => void,
+): string[] {
   const fields: string[] = [];
   const { length } = text;
   let at = start;
@@ -104,5 +109,8 @@ function trimEnd(text: string, from: number, to: number): number {
 export function listHas(value: string, token: string): boolean {
   if (value.length < token.length) return false;
   if (value.length === token.length) return value.toLowerCase() === token;
-  return value.toLowerCase().split(',').some((element) => trimBlanks(element) === token);
+  return value
+    .toLowerCase()
+    .split(',')
+    .some((element) => trimBlanks(element) === token);
 }

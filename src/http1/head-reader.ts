@@ -142,7 +142,8 @@ export class HeadReader {
     const { limit, startLine } = this.#options;
     if (end - start <= limit) return;
     const firstLine = bytes.indexOf(LF, start) - start;
-    if (startLine && (firstLine < 0 || firstLine > limit)) throw new MessageError('target-too-long', `the first line is longer than ${limit} bytes`);
+    if (startLine && (firstLine < 0 || firstLine > limit))
+      throw new MessageError('target-too-long', `the first line is longer than ${limit} bytes`);
     throw new MessageError('too-large', `the ${startLine ? 'header' : 'trailer'} section is larger than ${limit} bytes`);
   }
 }

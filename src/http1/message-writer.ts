@@ -194,7 +194,7 @@ export class MessageWriter {
   }
 
   #addBytes(bytes: Buffer): void {
-    for (let from = 0; from < bytes.length; ) {
+    for (let from = 0; from < bytes.length;) {
       if (roomFor(this) === 0) this.flush();
       const to = Math.min(bytes.length, from + roomFor(this));
       outbox.end += bytes.copy(outbox.block.memory, outbox.end, from, to);

@@ -141,12 +141,14 @@ function requestFraming(version: string, lengths: readonly string[], codings: re
     if (version !== '1.1') throw new MessageError('framing', `an HTTP/${version} request has a Transfer-Encoding`);
     if (lengths.length > 0) throw new MessageError('framing', 'the request has both a Transfer-Encoding and a Content-Length');
     // RFC 9112 §7: names of codings are case-insensitive.
-    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw new MessageError('framing', `the Transfer-Encoding is ${JSON.stringify(codings.join(', ').slice(0, 40))}`);
+    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked')
+      throw new MessageError('framing', `the Transfer-Encoding is ${JSON.stringify(codings.join(', ').slice(0, 40))}`);
     return CHUNKED;
   }
   const [length] = lengths;
   if (length === undefined) return NO_CONTENT;
   if (lengths.length > 1) throw new MessageError('framing', `the request has ${lengths.length} Content-Length fields`);
-  if (!CONTENT_LENGTH.test(length)) throw new MessageError('framing', `the Content-Length ${JSON.stringify(length.slice(0, 40))} is not a number`);
+  if (!CONTENT_LENGTH.test(length))
+    throw new MessageError('framing', `the Content-Length ${JSON.stringify(length.slice(0, 40))} is not a number`);
   return Number(length) === 0 ? NO_CONTENT : { kind: 'length', length: Number(length) };
 }

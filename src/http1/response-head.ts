@@ -54,7 +54,8 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
   const lf = text.indexOf('\n');
   const lineEnd = lf === -1 ? text.length : text.charCodeAt(lf - 1) === 0x0d ? lf - 1 : lf;
   const [, version, digits, reason = ''] = STATUS_LINE.exec(text.slice(0, lineEnd)) ?? [];
-  if (version === undefined || digits === undefined) throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
+  if (version === undefined || digits === undefined)
+    throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
   const status = Number(digits);
   onStatus(status);
 
@@ -99,7 +100,18 @@ function parseResponseHead(text: string, method: string, most: number, onStatus:
   // RFC 9112 §9.3, and §6.1 for HTTP/1.0 with a coding.
   const keepAlive = !asksToClose && (version === '1.1' || (asksToKeep && codings.length === 0));
   const framing = responseFraming(status, method, lengths, codings);
-  return { status, reason, version: version as '1.0' | '1.1', fields, framing, keepAlive: keepAlive && framing !== UNTIL_CLOSE, idleTimeout, mostExchanges, upgrade, authenticatesConnection };
+  return {
+    status,
+    reason,
+    version: version as '1.0' | '1.1',
+    fields,
+    framing,
+    keepAlive: keepAlive && framing !== UNTIL_CLOSE,
+    idleTimeout,
+    mostExchanges,
+    upgrade,
+    authenticatesConnection,
+  };
 }
 
 /** NTLM, and Negotiate (RFC 4559 §6), authenticate the connection, not the request. */
@@ -113,7 +125,8 @@ function responseFraming(status: number, method: string, lengths: readonly strin
   if (codings.length > 0) {
     if (lengths.length > 0) throw new MessageError('framing', 'the answer has both a Transfer-Encoding and a Content-Length');
     // We accept no other coding (RFC 9112 §7.4), and would forward coded bytes as if they were the content.
-    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked') throw new MessageError('framing', 'the answer has a transfer coding other than chunked');
+    if (codings.length > 1 || codings[0]?.toLowerCase() !== 'chunked')
+      throw new MessageError('framing', 'the answer has a transfer coding other than chunked');
     return CHUNKED;
   }
   const [first] = lengths;
@@ -121,7 +134,8 @@ function responseFraming(status: number, method: string, lengths: readonly strin
   // Nearly every answer has one.
   if (lengths.length === 1 && CONTENT_LENGTH.test(first)) return { kind: 'length', length: Number(first) };
   const values = lengths.join(',').split(',').map(trimBlanks);
-  if (!values.every((value) => CONTENT_LENGTH.test(value))) throw new MessageError('framing', 'the Content-Length of the answer is not a number');
+  if (!values.every((value) => CONTENT_LENGTH.test(value)))
+    throw new MessageError('framing', 'the Content-Length of the answer is not a number');
   const length = Number(values[0]);
   if (values.some((value) => Number(value) !== length)) throw new MessageError('framing', 'the answer has several lengths that differ');
   return { kind: 'length', length };

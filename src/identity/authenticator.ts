@@ -90,7 +90,15 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const { now, monotonic, wanting, onKeyFault, fetch = globalThis.fetch, fetchTimeout = FETCH_TIMEOUT } = options;
   const cache = new CredentialCache<VerifiedCredentials>({ now: monotonic, ...CACHED });
   const passwords = new Gate({ ...PASSWORDS, now: monotonic });
-  const tokens = createTokenVerifier({ now, monotonic, fetch, fetchTimeout, onKeyFault, signatures: new Gate({ ...SIGNATURES, now: monotonic }), keys: new Gate({ ...KEYS, now: monotonic }) });
+  const tokens = createTokenVerifier({
+    now,
+    monotonic,
+    fetch,
+    fetchTimeout,
+    onKeyFault,
+    signatures: new Gate({ ...SIGNATURES, now: monotonic }),
+    keys: new Gate({ ...KEYS, now: monotonic }),
+  });
   let underWay = new Map<string, UnderWay>();
   let users: Users = new Map();
   let takesTokens = false;
@@ -142,7 +150,12 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     }
     if (!token.stillHolds()) return verifyToken(key, text, address);
     const { issuer, audiences, subject } = token;
-    const credentials = { user: null, token: { issuer, audiences, subject }, rejected: null, proof: { of: 'credentials', lapsed: token.lapsed } as const };
+    const credentials = {
+      user: null,
+      token: { issuer, audiences, subject },
+      rejected: null,
+      proof: { of: 'credentials', lapsed: token.lapsed } as const,
+    };
     cache.accept(key, credentials, monotonic() + TOKEN_ACCEPTED_FOR, () => now() < token.until && token.stillHolds());
     return credentials;
   }
@@ -204,7 +217,8 @@ function readUsers(clients: readonly ClientConfig[], before: Users): Users {
   for (const { user, hash: phc } of clients.flatMap(({ basic }) => basic ?? [])) {
     const name = user.normalize('NFC');
     const earlier = users.get(name);
-    if (earlier !== undefined && (earlier.hash !== phc || earlier.user !== user)) throw new TypeError(`the user ${user} has two entries that differ`);
+    if (earlier !== undefined && (earlier.hash !== phc || earlier.user !== user))
+      throw new TypeError(`the user ${user} has two entries that differ`);
     const old = before.get(name);
     users.set(name, old?.user === user && old.hash === phc ? old : { user, hash: phc });
   }

@@ -20,7 +20,7 @@ import { sanOf } from './certificate.ts';
  */
 export function clientFromForwardedFor(value: string, trusted: (address: string) => boolean): string | null {
   let address: string | null = null;
-  for (let end = value.length; end >= 0; ) {
+  for (let end = value.length; end >= 0;) {
     const comma = value.lastIndexOf(',', end - 1);
     // lastIndexOf treats a negative position as 0.
     const start = end === 0 ? 0 : comma + 1;

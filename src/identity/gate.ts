@@ -78,7 +78,11 @@ export class Gate {
   run<T>(address: string, task: () => Promise<T>, isFailure: (result: T) => boolean): Promise<T> {
     const { perAddress, failures, forgiveAfter, now } = this.#limits;
     const debt = this.debt(address);
-    if (debt >= failures) throw busy(`${Math.floor(debt)} credentials from ${address} were wrong recently`, Math.max(1, Math.ceil(((debt - failures) * forgiveAfter) / 1000)));
+    if (debt >= failures)
+      throw busy(
+        `${Math.floor(debt)} credentials from ${address} were wrong recently`,
+        Math.max(1, Math.ceil(((debt - failures) * forgiveAfter) / 1000)),
+      );
     const lane = this.#lanes.get(address) ?? { running: 0, served: 0, waiting: [] };
     const own = lane.running + lane.waiting.length;
     if (own >= perAddress) throw busy(`${own} credentials from ${address} are being verified`);

@@ -4,7 +4,16 @@
  * or server yields no new one.
  */
 import { createPublicKey } from 'node:crypto';
-import { calculateJwkThumbprint, createLocalJWKSet, type CryptoKey, errors, exportJWK, type JSONWebKeySet, type JWK, type JWSHeaderParameters } from 'jose';
+import {
+  calculateJwkThumbprint,
+  createLocalJWKSet,
+  type CryptoKey,
+  errors,
+  exportJWK,
+  type JSONWebKeySet,
+  type JWK,
+  type JWSHeaderParameters,
+} from 'jose';
 
 interface KeySetOptions {
   /** Reads the set; rejects, with a message for the log, when there is none. */
@@ -130,6 +139,8 @@ export function createKeySet(options: KeySetOptions): KeySet {
 
 /** The ids of the keys themselves, as `findIn` computes them: numbers are also published with leading zeros, or with padding. Entries that are not keys match no token either. */
 async function idsOf(keys: readonly JWK[]): Promise<ReadonlySet<string>> {
-  const ids = await Promise.allSettled(keys.map(async (key) => calculateJwkThumbprint(createPublicKey({ key, format: 'jwk' }).export({ format: 'jwk' }))));
+  const ids = await Promise.allSettled(
+    keys.map(async (key) => calculateJwkThumbprint(createPublicKey({ key, format: 'jwk' }).export({ format: 'jwk' }))),
+  );
   return new Set(ids.flatMap((id) => (id.status === 'fulfilled' ? id.value : [])));
 }

@@ -8,8 +8,7 @@ import { promisify } from 'node:util';
 
 /** The content of a field; nothing of it has been verified. */
 export type PresentedCredentials =
-  | { readonly scheme: 'basic'; readonly user: string; readonly password: string }
-  | { readonly scheme: 'bearer'; readonly token: string };
+  { readonly scheme: 'basic'; readonly user: string; readonly password: string } | { readonly scheme: 'bearer'; readonly token: string };
 
 /** Longer than any token in use; the header section is limited as well. */
 const LONGEST_CREDENTIALS = 16_384;
@@ -98,7 +97,12 @@ export function decoyOf(like: string): string {
   return formatPhc({ ...known, salt: randomBytes(known.salt.length), hash: randomBytes(known.hash.length) });
 }
 
-function derive(password: string, { cost, blockSize, parallelization }: Omit<Phc, 'salt' | 'hash'>, salt: Buffer, length: number): Promise<Buffer> {
+function derive(
+  password: string,
+  { cost, blockSize, parallelization }: Omit<Phc, 'salt' | 'hash'>,
+  salt: Buffer,
+  length: number,
+): Promise<Buffer> {
   // Keyboards send the same character in several ways (RFC 8265 §4.2.2). OpenSSL counts a little more than 128 * N * r
   // bytes.
   return deriveKey(password.normalize('NFC'), salt, length, { cost, blockSize, parallelization, maxmem: 256 * cost * blockSize });
@@ -142,9 +146,12 @@ export function readPhc(text: string): Phc | string {
   if (parallelization < P.least || parallelization > P.most) return `has p=${parallelization}; it must be from ${P.least} to ${P.most}`;
   if (blockSize < 8) return `has r=${blockSize}; it must be at least 8`;
   const cost = 2 ** ln;
-  if (128 * cost * blockSize > MEMORY) return `needs ${(128 * cost * blockSize) / 1024 / 1024} MiB for each look; ${MEMORY / 1024 / 1024} MiB are allowed`;
-  if (salt === null || salt.length < SALT_RANGE.least || salt.length > SALT_RANGE.most) return `has a salt that is not ${SALT_RANGE.least} to ${SALT_RANGE.most} bytes in base64 without padding`;
-  if (hash === null || hash.length < HASH_RANGE.least || hash.length > HASH_RANGE.most) return `has a last part that is not ${HASH_RANGE.least} to ${HASH_RANGE.most} bytes in base64 without padding`;
+  if (128 * cost * blockSize > MEMORY)
+    return `needs ${(128 * cost * blockSize) / 1024 / 1024} MiB for each look; ${MEMORY / 1024 / 1024} MiB are allowed`;
+  if (salt === null || salt.length < SALT_RANGE.least || salt.length > SALT_RANGE.most)
+    return `has a salt that is not ${SALT_RANGE.least} to ${SALT_RANGE.most} bytes in base64 without padding`;
+  if (hash === null || hash.length < HASH_RANGE.least || hash.length > HASH_RANGE.most)
+    return `has a last part that is not ${HASH_RANGE.least} to ${HASH_RANGE.most} bytes in base64 without padding`;
   return { cost, blockSize, parallelization, salt, hash };
 }
 

@@ -43,7 +43,14 @@ const BIT_STRING = 0x03;
 const SEQUENCE = 0x30;
 const UTF8_STRING = 0x0c;
 /** PrintableString, TeletexString, IA5String, VisibleString, UniversalString and BMPString: how many bytes each character has. */
-const CHARACTER_BYTES: ReadonlyMap<number, number> = new Map([[0x13, 1], [0x14, 1], [0x16, 1], [0x1a, 1], [0x1c, 4], [0x1e, 2]]);
+const CHARACTER_BYTES: ReadonlyMap<number, number> = new Map([
+  [0x13, 1],
+  [0x14, 1],
+  [0x16, 1],
+  [0x1a, 1],
+  [0x1c, 4],
+  [0x1e, 2],
+]);
 const LAST_CHARACTER = 0x10ffff;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
@@ -75,14 +82,16 @@ export function isListSignedWith(pem: string, index: number, key: KeyObject): bo
   // Its first byte counts bits that are not used.
   const bytes = der.subarray(signature.from + 1, signature.to);
   const paddings = key.asymmetricKeyType === 'rsa' ? RSA_PADDINGS : [undefined];
-  return SIGNED_HASHES.some((hash) => paddings.some((padding) => {
-    try {
-      return verify(hash, content, { key, padding }, bytes);
-    } catch {
-      // Not a combination for such a key.
-      return false;
-    }
-  }));
+  return SIGNED_HASHES.some((hash) =>
+    paddings.some((padding) => {
+      try {
+        return verify(hash, content, { key, padding }, bytes);
+      } catch {
+        // Not a combination for such a key.
+        return false;
+      }
+    }),
+  );
 }
 
 function listsIn(pem: string): Buffer[] {
@@ -98,7 +107,9 @@ export function firstListEnd(pem: string): number | null {
 /** Null: not a certificate. */
 export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
   const [serial, , issuer] = certificateFields(raw);
-  return serial?.tag === INTEGER && issuer?.tag === SEQUENCE ? { issuer: distinguishedName(raw, issuer), serial: numberOf(raw, serial) } : null;
+  return serial?.tag === INTEGER && issuer?.tag === SEQUENCE
+    ? { issuer: distinguishedName(raw, issuer), serial: numberOf(raw, serial) }
+    : null;
 }
 
 /** Whether one of these lists contains the certificate. */
@@ -126,7 +137,7 @@ function readList(der: Buffer): RevocationList | null {
   const extensions = listExtensions(der, last?.tag === EXPLICIT_0 ? elementAt(der, last.from, last.to) : null);
   let unknown = extensions.some(({ id, critical }) => critical && !OF_LISTS.has(id));
   const { from: first, to: end } = entries?.tag === SEQUENCE ? entries : { from: 0, to: 0 };
-  for (let at = first; at < end; ) {
+  for (let at = first; at < end;) {
     const entry = elementAt(der, at, end);
     const serial = entry === null ? null : elementAt(der, entry.from, entry.to);
     const date = entry === null || serial?.tag !== INTEGER ? null : elementAt(der, serial.to, entry.to);
@@ -136,15 +147,24 @@ function readList(der: Buffer): RevocationList | null {
     const more = date.to === entry.to ? null : elementAt(der, date.to, entry.to);
     unknown ||= more !== null && listExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
   }
-  return { issuer: distinguishedName(der, issuer), from, until, delta: extensions.some(({ id }) => id === DELTA_INDICATOR), unknown, revoked };
+  return {
+    issuer: distinguishedName(der, issuer),
+    from,
+    until,
+    delta: extensions.some(({ id }) => id === DELTA_INDICATOR),
+    unknown,
+    revoked,
+  };
 }
 
 /** RFC 5280 §4.1. @param list null: there are none */
 function listExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean }[] {
-  return (list === null ? null : childrenOf(der, list))?.map((extension) => {
-    const [id, critical] = childrenOf(der, extension) ?? [];
-    return { id: id === undefined ? '' : numberOf(der, id), critical: critical?.tag === BOOLEAN };
-  }) ?? [];
+  return (
+    (list === null ? null : childrenOf(der, list))?.map((extension) => {
+      const [id, critical] = childrenOf(der, extension) ?? [];
+      return { id: id === undefined ? '' : numberOf(der, id), critical: critical?.tag === BOOLEAN };
+    }) ?? []
+  );
 }
 
 /** RFC 5280 §4.1: serial number, algorithm, issuer, validity, subject. Only the version, before them, is optional. */
@@ -167,7 +187,7 @@ function partsOf(der: Buffer): Element[] {
 
 function childrenOf(der: Buffer, { from, to }: Element): Element[] | null {
   const children: Element[] = [];
-  for (let at = from; at < to; ) {
+  for (let at = from; at < to;) {
     const child = elementAt(der, at, to);
     if (child === null) return null;
     children.push(child);
@@ -191,7 +211,14 @@ function elementAt(der: Buffer, at: number, end: number): Element | null {
 
 /** Equal for names that OpenSSL takes for the same (RFC 5280 §7.1): types of text, case and repeated blanks do not matter. */
 function distinguishedName(der: Buffer, name: Element): string {
-  return JSON.stringify(childrenOf(der, name)?.map((set) => childrenOf(der, set)?.map((pair) => comparable(der, pair)).sort() ?? base64Of(der, set)) ?? base64Of(der, name));
+  return JSON.stringify(
+    childrenOf(der, name)?.map(
+      (set) =>
+        childrenOf(der, set)
+          ?.map((pair) => comparable(der, pair))
+          .sort() ?? base64Of(der, set),
+    ) ?? base64Of(der, name),
+  );
 }
 
 /** An attribute: its type, and its value. */
@@ -199,7 +226,10 @@ function comparable(der: Buffer, pair: Element): string {
   const [type, value] = childrenOf(der, pair) ?? [];
   const text = value === undefined ? null : readString(der, value);
   if (type === undefined || text === null) return base64Of(der, pair);
-  return `${numberOf(der, type)} ${text.replaceAll(/[\t-\r ]+/g, ' ').replaceAll(/^ | $/g, '').replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase())}`;
+  return `${numberOf(der, type)} ${text
+    .replaceAll(/[\t-\r ]+/g, ' ')
+    .replaceAll(/^ | $/g, '')
+    .replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase())}`;
 }
 
 /** Null: not of a type of text that names have. */
@@ -228,7 +258,8 @@ function numberOf(der: Buffer, { from, to }: Element): string {
 function readTime(der: Buffer, { tag, from, to }: Element): number | null {
   if (tag !== UTC_TIME && tag !== GENERALIZED_TIME) return null;
   const text = der.toString('latin1', from, to);
-  const [, year = '', month = '', day = '', hour = '', minute = '', second = ''] = /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text) ?? [];
+  const [, year = '', month = '', day = '', hour = '', minute = '', second = ''] =
+    /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text) ?? [];
   if (year === '' || (year.length === 2) !== (tag === UTC_TIME)) return null;
   const full = year.length === 4 ? Number(year) : Number(year) + (Number(year) < 50 ? 2000 : 1900);
   return Date.UTC(full, Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second));

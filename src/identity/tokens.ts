@@ -93,7 +93,13 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
     const { issuer, keys, audiences } = source;
     const time = options.now();
     try {
-      const found = await keys.find(header, (reading) => options.keys.run(address, () => reading, () => false));
+      const found = await keys.find(header, (reading) =>
+        options.keys.run(
+          address,
+          () => reading,
+          () => false,
+        ),
+      );
       const verified = await options.signatures.run(
         address,
         async () => {
@@ -125,7 +131,8 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
         subject,
         until,
         stillHolds: () => keys.has(found.id) && inForce(source),
-        lapsed: (now) => (now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token is no longer accepted'),
+        lapsed: (now) =>
+          now >= until ? EXPIRED : keys.has(found.id) && vouches(source) ? null : 'the key that signed the token is no longer accepted',
       };
     } catch (error) {
       return explainTokenError(error, audiences);
@@ -146,14 +153,20 @@ export function createTokenVerifier(options: TokenOptions): TokenVerifier {
 
     update(clients) {
       const next = new Map<string, KeySource>();
-      for (const [issuer, own] of Map.groupBy(clients.flatMap(({ tokens }) => tokens ?? []), (token) => token.issuer)) {
+      for (const [issuer, own] of Map.groupBy(
+        clients.flatMap(({ tokens }) => tokens ?? []),
+        (token) => token.issuer,
+      )) {
         const [first] = own;
         if (first === undefined) continue;
         const { jwks } = first;
         const audiences = new Set(own.map(({ audience }) => audience));
         const before = issuers.get(issuer);
         const keys = before !== undefined && placeOf(before.jwks) === placeOf(jwks) ? before.keys : open(issuer, jwks);
-        next.set(issuer, before?.keys === keys && before.audiences.symmetricDifference(audiences).size === 0 ? before : { issuer, jwks, audiences, keys });
+        next.set(
+          issuer,
+          before?.keys === keys && before.audiences.symmetricDifference(audiences).size === 0 ? before : { issuer, jwks, audiences, keys },
+        );
       }
       for (const { issuer, keys } of issuers.values()) if (next.get(issuer)?.keys !== keys) keys.close();
       issuers = next;
@@ -180,7 +193,9 @@ interface Shown {
 const placeOf = (jwks: JwksConfig): string => (jwks.kind === 'file' ? `file ${jwks.path}` : `url ${jwks.url}`);
 
 /** Read before verification: it selects the keys, and can only be a reason to refuse. */
-function decodeToken(token: string): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
+function decodeToken(
+  token: string,
+): { readonly header: ProtectedHeaderParameters; readonly payload: JWTPayload & { readonly iss: string } } | string {
   const payload = decoded(() => decodeJwt(token));
   const iss = payload?.iss;
   if (payload === null || iss === undefined) return 'the token is not a JWT that names its issuer';
@@ -215,6 +230,7 @@ function explainTokenError(error: unknown, audiences: ReadonlySet<string>): stri
   if (error instanceof errors.JOSEAlgNotAllowed) return NOT_ACCEPTED;
   if (error instanceof errors.JOSEError) return NOT_SIGNED;
   // From the key itself, which is tried when a token names it.
-  if (error instanceof TypeError || error instanceof DOMException) return 'the key that its issuer publishes for the token cannot be used: it is malformed, or too short';
+  if (error instanceof TypeError || error instanceof DOMException)
+    return 'the key that its issuer publishes for the token cannot be used: it is malformed, or too short';
   throw error;
 }

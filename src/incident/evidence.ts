@@ -4,7 +4,17 @@ import type { FaultCode } from '../errors.ts';
 import type { SentSegments } from './retransmits.ts';
 
 /** Where a fault can be, from the client to the partner. */
-export const INCIDENT_PARTS = ['pod', 'proxy', 'nat', 'resolver', 'parent', 'route', 'partner-firewall', 'partner-tls', 'partner-application'] as const;
+export const INCIDENT_PARTS = [
+  'pod',
+  'proxy',
+  'nat',
+  'resolver',
+  'parent',
+  'route',
+  'partner-firewall',
+  'partner-tls',
+  'partner-application',
+] as const;
 /** One of `INCIDENT_PARTS`. */
 export type IncidentPart = (typeof INCIDENT_PARTS)[number];
 
@@ -155,7 +165,12 @@ export interface ProxyEvidence {
   readonly reloadRefused: readonly string[];
   readonly loadedAt: number;
   /** What the latest reload changed in decisions. */
-  readonly policyChange: { readonly at: number; readonly denies: boolean; readonly sentence: string; readonly classes: readonly string[] } | null;
+  readonly policyChange: {
+    readonly at: number;
+    readonly denies: boolean;
+    readonly sentence: string;
+    readonly classes: readonly string[];
+  } | null;
   /** Delay of the event loop in the worst one of twenty samples during collection, ms: a single pause says little. */
   readonly eventLoopMs: number;
   /** TCP segments during collection; null: the system does not report them. */

@@ -66,7 +66,8 @@ const SECOND_SYN_MS = 900;
 
 /** It connected, but not by its first packet each time: one of two tries had no answer, or the only one took a second or more. */
 export function isLossy({ tcp, again }: AddressTry): boolean {
-  if (again !== null) return (tcp.outcome === 'silent' && again.outcome !== 'silent') || (tcp.outcome === 'open' && again.outcome === 'silent');
+  if (again !== null)
+    return (tcp.outcome === 'silent' && again.outcome !== 'silent') || (tcp.outcome === 'open' && again.outcome === 'silent');
   return tcp.outcome === 'open' && tcp.ms >= SECOND_SYN_MS;
 }
 
@@ -107,7 +108,13 @@ export function isDown(destination: DestinationEvidence): boolean {
 
 /** Whether requests to it fail now, as far as the latest one, the tries and the look-ups show. */
 export function isBroken(destination: DestinationEvidence): boolean {
-  return (destination.last !== null && destination.last !== 'ok') || isDown(destination) || destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) || destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) || destination.routes.some(({ fault }) => fault !== null);
+  return (
+    (destination.last !== null && destination.last !== 'ok') ||
+    isDown(destination) ||
+    destination.names.some(({ fault, inUse }) => fault !== null && inUse === null) ||
+    destination.parents.some(({ tcp }) => tcp.length > 0 && tcp.every(({ outcome }) => outcome !== 'open')) ||
+    destination.routes.some(({ fault }) => fault !== null)
+  );
 }
 
 /** Other destinations that are reached from here, in words; null: none of those tried. */
@@ -141,14 +148,23 @@ export function failingSince({ failures, circuits }: DestinationEvidence, codes:
   const usual = pauses.toSorted((one, other) => one - other)[Math.floor(pauses.length / 2)] ?? 0;
   const end = pauses.findIndex((pause) => pause > Math.max(LEAST_PAUSE_MS, usual * LONG_PAUSE));
   const row = end === -1 ? times.at(-1) : times[end];
-  const known = [...(row === undefined ? [] : [row]), ...circuits.filter(({ reason }) => codes.some((code) => reason.startsWith(code))).map(({ since }) => since)];
+  const known = [
+    ...(row === undefined ? [] : [row]),
+    ...circuits.filter(({ reason }) => codes.some((code) => reason.startsWith(code))).map(({ since }) => since),
+  ];
   return known.length === 0 ? null : Math.min(...known);
 }
 
 /** One try of a connection, for people. */
 export function describeTcp({ address, port, from, outcome, detail, ms }: AddressTry['tcp']): string {
   const place = `${formatAuthority(address, port)}${from === null ? '' : ` from ${from}`}`;
-  const told = { open: `connected in ${ms} ms`, refused: `refused (${detail})`, silent: `no answer in ${ms} ms`, unreachable: `no route to it (${detail})`, unsent: `nothing was sent (${detail})` };
+  const told = {
+    open: `connected in ${ms} ms`,
+    refused: `refused (${detail})`,
+    silent: `no answer in ${ms} ms`,
+    unreachable: `no route to it (${detail})`,
+    unsent: `nothing was sent (${detail})`,
+  };
   return `TCP to ${place}: ${told[outcome]}`;
 }
 
@@ -165,14 +181,22 @@ export function linesOfTry({ tcp, again, tls, http, where }: AddressTry): Eviden
 /** A TLS handshake, for people. */
 export function linesOfTls(tls: TlsTry | null, where: string, at: number): EvidenceLine[] {
   if (tls === null) return [];
-  const shown = tls.certificate === null ? '' : `; certificate for ${tls.certificate.names}, of ${tls.certificate.issuer}, valid from ${utc(tls.certificate.validFrom)} to ${utc(tls.certificate.validTo)}`;
+  const shown =
+    tls.certificate === null
+      ? ''
+      : `; certificate for ${tls.certificate.names}, of ${tls.certificate.issuer}, valid from ${utc(tls.certificate.validFrom)} to ${utc(tls.certificate.validTo)}`;
   return [{ at, text: `TLS with ${where}: ${tls.fault === null ? 'verified' : `${tls.fault.code}, ${tls.fault.detail}`}${shown}` }];
 }
 
 /** A request, for people. */
 export function linesOfHttp(http: HttpTry | null, where: string, at: number): EvidenceLine[] {
   if (http === null) return [];
-  return [{ at, text: `${http.asked} to ${where}: ${http.fault === null ? `status ${http.status} in ${http.ms} ms` : `${http.fault.code}, ${http.fault.detail}`}` }];
+  return [
+    {
+      at,
+      text: `${http.asked} to ${where}: ${http.fault === null ? `status ${http.status} in ${http.ms} ms` : `${http.fault.code}, ${http.fault.detail}`}`,
+    },
+  ];
 }
 
 /** A certificate that has expired or is not valid yet, by our clock. */

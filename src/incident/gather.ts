@@ -47,27 +47,59 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
   const { config: configOf, lookup, isSelf, now, instance, version } = sources;
   const whole = configOf();
   const short = (ms: number): number => Math.min(ms, STEP_MS);
-  const destinations = whole.destinations.filter(({ name }) => asked === null || name === asked).map((destination) => ({ ...destination, via: destination.via.map((hop) => ({ ...hop, connect: short(hop.connect) })) }));
+  const destinations = whole.destinations
+    .filter(({ name }) => asked === null || name === asked)
+    .map((destination) => ({ ...destination, via: destination.via.map((hop) => ({ ...hop, connect: short(hop.connect) })) }));
   const config = { ...whole, destinations };
   const { timeouts } = config;
   const limit = new AbortController();
-  setTimeout(() => { limit.abort(new Fault('connect-timeout', `no result when all tries had taken ${MOST_WAITED_MS / 1000} s`)); }, MOST_WAITED_MS).unref();
-  const tools = createTools({ config, lookup: lookup ?? undefined, timeouts: { resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls) }, timeout: STEP_MS, signal: limit.signal });
+  setTimeout(() => {
+    limit.abort(new Fault('connect-timeout', `no result when all tries had taken ${MOST_WAITED_MS / 1000} s`));
+  }, MOST_WAITED_MS).unref();
+  const tools = createTools({
+    config,
+    lookup: lookup ?? undefined,
+    timeouts: { resolve: short(timeouts.resolve), connect: short(timeouts.connect), tls: short(timeouts.tls) },
+    timeout: STEP_MS,
+    signal: limit.signal,
+  });
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
   loop.enable();
   const segments = readSentSegments();
   const clocks: TryContext['clocks'] = [];
-  const context: TryContext = { tools: { ...tools, timeout: short(timeouts.connect) }, isSelf, now, signal: AbortSignal.timeout(MOST_TRIED_MS), turns: takeTurns(MOST_ROUTES_AT_ONCE), clocks };
+  const context: TryContext = {
+    tools: { ...tools, timeout: short(timeouts.connect) },
+    isSelf,
+    now,
+    signal: AbortSignal.timeout(MOST_TRIED_MS),
+    turns: takeTurns(MOST_ROUTES_AT_ONCE),
+    clocks,
+  };
   const failures = sources.failures(MOST_FAILURES_READ);
   const failedAt = destinations.flatMap(({ name, hosts, ports }) => {
     if (!hosts.some((host) => host.startsWith('*')) && ports.every((port) => typeof port === 'number')) return [];
-    return [...new Map(failures.flatMap((one) => (one.destination === name ? [[formatAuthority(one.host, one.port), one] as const] : []))).values()].slice(0, MOST_PATTERN_HOSTS);
+    return [
+      ...new Map(
+        failures.flatMap((one) => (one.destination === name ? [[formatAuthority(one.host, one.port), one] as const] : [])),
+      ).values(),
+    ].slice(0, MOST_PATTERN_HOSTS);
   });
   const targets = targetsOf(config, failedAt, isSelf);
   // Those that fail come first: only they can show what is wrong.
   const failed = new Set(failures.map(({ host, port }) => formatAuthority(host, port)));
-  const tried = targets.map((target) => ({ target, urgency: LAST_OUTCOMES.indexOf(sources.health(target.destination.name)?.last ?? 'ok') + Number(failed.has(target.where)) / 2 })).toSorted((one, other) => other.urgency - one.urgency).slice(0, MOST_TARGETS).map(({ target }) => target);
-  const [source, results] = await Promise.all([askSource(sources), Promise.all(tried.map((target) => tryTarget(target, sources, context))), delay(LEAST_WATCHED_MS)]);
+  const tried = targets
+    .map((target) => ({
+      target,
+      urgency: LAST_OUTCOMES.indexOf(sources.health(target.destination.name)?.last ?? 'ok') + Number(failed.has(target.where)) / 2,
+    }))
+    .toSorted((one, other) => other.urgency - one.urgency)
+    .slice(0, MOST_TARGETS)
+    .map(({ target }) => target);
+  const [source, results] = await Promise.all([
+    askSource(sources),
+    Promise.all(tried.map((target) => tryTarget(target, sources, context))),
+    delay(LEAST_WATCHED_MS),
+  ]);
   loop.disable();
   // Each once: a file may have thousands of destinations.
   const [recent, circuits, ports] = [sources.failures(MOST_FAILURES_READ), sources.circuits(), sources.ports()];
@@ -78,11 +110,19 @@ async function gatherEvidence(sources: IncidentSources, asked: string | null): P
     instance,
     version,
     asked,
-    proxy: { ...sources.proxy(), segments: sentBetween(segments, readSentSegments()), eventLoopMs: Math.max(0, loop.percentile(95) / 1e6 - LOOP_RESOLUTION_MS) },
+    proxy: {
+      ...sources.proxy(),
+      segments: sentBetween(segments, readSentSegments()),
+      eventLoopMs: Math.max(0, loop.percentile(95) / 1e6 - LOOP_RESOLUTION_MS),
+    },
     source,
     denials: groupRefusals(sources.denials(MOST_DENIALS_READ), at, sources.proxy().loadedAt, asked),
     clocks,
-    destinations: destinations.map(({ name, via }) => ({ ...describeTraffic(name, read), via: via.map((hop) => hop.name), ...mergeResults(results.filter((result) => result.target.destination.name === name)) })),
+    destinations: destinations.map(({ name, via }) => ({
+      ...describeTraffic(name, read),
+      via: via.map((hop) => hop.name),
+      ...mergeResults(results.filter((result) => result.target.destination.name === name)),
+    })),
     leftOut: targets.length - tried.length + results.reduce((sum, { leftOut }) => sum + leftOut, 0),
   };
 }
@@ -96,11 +136,24 @@ interface TargetResult extends Pick<DestinationEvidence, 'names' | 'tries' | 'pa
 function mergeResults(results: readonly TargetResult[]): Pick<DestinationEvidence, 'names' | 'tries' | 'parents' | 'routes'> {
   const once = <T>(all: readonly T[], key: (one: T) => string): T[] => [...new Map(all.map((one) => [key(one), one])).values()];
   return {
-    names: [...Map.groupBy(results.flatMap(({ names }) => names), ({ host }) => host).values()].flatMap(([first, ...others]) =>
-      first === undefined ? [] : { ...first, refused: first.refused.filter(({ address }) => others.every(({ refused }) => refused.some((one) => one.address === address))) },
+    names: [
+      ...Map.groupBy(
+        results.flatMap(({ names }) => names),
+        ({ host }) => host,
+      ).values(),
+    ].flatMap(([first, ...others]) =>
+      first === undefined
+        ? []
+        : {
+            ...first,
+            refused: first.refused.filter(({ address }) => others.every(({ refused }) => refused.some((one) => one.address === address))),
+          },
     ),
     tries: results.flatMap(({ tries }) => tries),
-    parents: once(results.flatMap(({ parents }) => parents), ({ parent }) => parent),
+    parents: once(
+      results.flatMap(({ parents }) => parents),
+      ({ parent }) => parent,
+    ),
     routes: results.flatMap(({ routes }) => routes),
   };
 }
@@ -110,26 +163,52 @@ async function tryTarget(target: Target, sources: IncidentSources, context: TryC
   const { history, resolveAsRequests } = sources;
   const behind = destination.via.length > 0;
   const parents = behind ? tryParents(target, context) : [];
-  if (behind && destination.resolve === 'parent') return { target, names: [], tries: [], parents: await parents, routes: target.guessed ? [] : await tryRoute(target, context), leftOut: 0 };
+  if (behind && destination.resolve === 'parent')
+    return {
+      target,
+      names: [],
+      tries: [],
+      parents: await parents,
+      routes: target.guessed ? [] : await tryRoute(target, context),
+      leftOut: 0,
+    };
   const patience = AbortSignal.timeout(STEP_MS);
   const inUse = resolveAsRequests(host, patience).catch(() => null);
   const answers: NameTry['history'] = history.answersFor(host).map(({ at, addresses, code }) => ({ at, addresses, code }));
   const name = await tryName(target, context, await inUse, answers);
-  if (behind) return { target, names: [name], tries: [], parents: await parents, routes: !target.guessed && name.addresses.length > name.refused.length ? await tryRoute(target, context) : [], leftOut: 0 };
+  if (behind)
+    return {
+      target,
+      names: [name],
+      tries: [],
+      parents: await parents,
+      routes: !target.guessed && name.addresses.length > name.refused.length ? await tryRoute(target, context) : [],
+      leftOut: 0,
+    };
   // If the resolver fails, the addresses that requests use instead are tried.
   const guard = targetGuard(target);
   const permitted = (name.fault === null ? name.addresses : (name.inUse ?? [])).filter((address) => guard(address, port) === null);
   const before = new Map(Array.from(sources.connections(), ({ key, bytesReceived }) => [key, bytesReceived]));
-  const all = await Promise.all(permitted.slice(0, MOST_TRIED_ADDRESSES).map((address) => tryAddress(target, address, context, () => movedSince(before, sources.connections(), address))));
+  const all = await Promise.all(
+    permitted
+      .slice(0, MOST_TRIED_ADDRESSES)
+      .map((address) => tryAddress(target, address, context, () => movedSince(before, sources.connections(), address))),
+  );
   // A host may have one family, and a partner both.
-  const tries = all.filter((one) => !target.guessed || outcomeOfTry(one) === 'open').filter(({ tcp: { address, outcome } }) => outcome !== 'unsent' || !all.some((other) => outcomeOfTry(other) === 'open' && isIPv6(other.tcp.address) !== isIPv6(address)));
+  const tries = all
+    .filter((one) => !target.guessed || outcomeOfTry(one) === 'open')
+    .filter(
+      ({ tcp: { address, outcome } }) =>
+        outcome !== 'unsent' || !all.some((other) => outcomeOfTry(other) === 'open' && isIPv6(other.tcp.address) !== isIPv6(address)),
+    );
   return { target, names: [name], tries, parents: [], routes: [], leftOut: Math.max(0, permitted.length - MOST_TRIED_ADDRESSES) };
 }
 
 /** Bytes that came from an address over connections that were open before. */
 function movedSince(before: ReadonlyMap<object, number>, connections: Iterable<OpenConnection>, of: string): number {
   let moved = 0;
-  for (const { key, address, bytesReceived } of connections) if (address === of) moved += Math.max(0, bytesReceived - (before.get(key) ?? bytesReceived));
+  for (const { key, address, bytesReceived } of connections)
+    if (address === of) moved += Math.max(0, bytesReceived - (before.get(key) ?? bytesReceived));
   return moved;
 }
 
@@ -138,15 +217,31 @@ async function askSource({ config, source, now }: IncidentSources): Promise<Sour
   const { sourceIp } = config();
   const view = source.view();
   const at = now();
-  if (!sourceIp?.probe) return { result: 'off', seen: null, expected: sourceIp?.expected ?? [], since: null, at, endpoint: null, from: null, fault: null };
+  if (!sourceIp?.probe)
+    return { result: 'off', seen: null, expected: sourceIp?.expected ?? [], since: null, at, endpoint: null, from: null, fault: null };
   const { expected, probe } = sourceIp;
-  const { result, observations: [observation] } = await source.verify({ probe: { ...probe, timeout: Math.min(probe.timeout, STEP_MS) }, expected, times: 1 });
+  const {
+    result,
+    observations: [observation],
+  } = await source.verify({ probe: { ...probe, timeout: Math.min(probe.timeout, STEP_MS) }, expected, times: 1 });
   const since = view.result === result && view.since !== null ? Date.parse(view.since) : at;
   const { seen = null, endpointAddress = null, localAddress = null, code = null, reason = null } = observation ?? {};
-  return { result, seen, expected, since, at, endpoint: endpointAddress, from: localAddress, fault: code === null ? null : { code, detail: bound(reason ?? '', LONGEST_SHOWN_DETAIL) } };
+  return {
+    result,
+    seen,
+    expected,
+    since,
+    at,
+    endpoint: endpointAddress,
+    from: localAddress,
+    fault: code === null ? null : { code, detail: bound(reason ?? '', LONGEST_SHOWN_DETAIL) },
+  };
 }
 
-function describeTraffic(name: string, { health: healthOf, failures, history, circuits, ports, took }: IncidentSources): Omit<DestinationEvidence, 'via' | 'names' | 'tries' | 'parents' | 'routes'> {
+function describeTraffic(
+  name: string,
+  { health: healthOf, failures, history, circuits, ports, took }: IncidentSources,
+): Omit<DestinationEvidence, 'via' | 'names' | 'tries' | 'parents' | 'routes'> {
   const health = healthOf(name);
   const lastError = health?.lastError ?? null;
   const { limit, destinations } = ports();
@@ -157,9 +252,21 @@ function describeTraffic(name: string, { health: healthOf, failures, history, ci
     last: health?.last ?? null,
     lastOk: ms(health?.lastOk ?? null),
     lastError: lastError === null ? null : { at: Date.parse(lastError.at), status: lastError.status },
-    failures: failures(MOST_FAILURES_READ).filter(({ destination }) => destination === name).slice(0, MOST_KEPT_FAILURES).map(({ time, code, detail }) => ({ at: Date.parse(time), code, detail: bound(detail, LONGEST_SHOWN_DETAIL) })),
-    connections: history.failedTo(name).slice(0, MOST_KEPT_FAILURES).map(({ at, address, port, from, reason }) => ({ at, address, port, from, reason })),
-    circuits: circuits().filter(({ destination }) => destination === name).flatMap(({ port, addresses }) => addresses.flatMap(({ address, since, reason }) => (since === null ? [] : [{ address, port, since: Date.parse(since), reason: bound(reason, LONGEST_SHOWN_DETAIL) }]))),
+    failures: failures(MOST_FAILURES_READ)
+      .filter(({ destination }) => destination === name)
+      .slice(0, MOST_KEPT_FAILURES)
+      .map(({ time, code, detail }) => ({ at: Date.parse(time), code, detail: bound(detail, LONGEST_SHOWN_DETAIL) })),
+    connections: history
+      .failedTo(name)
+      .slice(0, MOST_KEPT_FAILURES)
+      .map(({ at, address, port, from, reason }) => ({ at, address, port, from, reason })),
+    circuits: circuits()
+      .filter(({ destination }) => destination === name)
+      .flatMap(({ port, addresses }) =>
+        addresses.flatMap(({ address, since, reason }) =>
+          since === null ? [] : [{ address, port, since: Date.parse(since), reason: bound(reason, LONGEST_SHOWN_DETAIL) }],
+        ),
+      ),
     ports: { used, limit, refused },
     took: took(name),
   };
@@ -167,14 +274,36 @@ function describeTraffic(name: string, { health: healthOf, failures, history, ci
 
 /** Of the last minute, and decided by the configuration in force: denials of an earlier one do not count. */
 function groupRefusals(denials: readonly DenialRecord[], now: number, loadedAt: number, asked: string | null): DeniedRequests[] {
-  const recent = denials.filter(({ time, verdict, destination }) => verdict === 'deny' && Date.parse(time) >= Math.max(now - RECENT_MS, loadedAt) && (asked === null || destination === asked || destination === '-'));
-  return [...Map.groupBy(recent, ({ client, clientAddress, code, destination }) => `${client === '-' ? clientAddress : client} ${code} ${destination}`).values()]
+  const recent = denials.filter(
+    ({ time, verdict, destination }) =>
+      verdict === 'deny' &&
+      Date.parse(time) >= Math.max(now - RECENT_MS, loadedAt) &&
+      (asked === null || destination === asked || destination === '-'),
+  );
+  return [
+    ...Map.groupBy(
+      recent,
+      ({ client, clientAddress, code, destination }) => `${client === '-' ? clientAddress : client} ${code} ${destination}`,
+    ).values(),
+  ]
     .flatMap((group) => {
       const [latest] = group;
       const first = group.at(-1);
       if (latest === undefined || first === undefined) return [];
       const { client, clientAddress, code, destination, host } = latest;
-      return [{ client, clientAddress, code, destination, host, hosts: new Set(group.map((one) => one.host)).size, count: group.length, first: Date.parse(first.time), last: Date.parse(latest.time) }];
+      return [
+        {
+          client,
+          clientAddress,
+          code,
+          destination,
+          host,
+          hosts: new Set(group.map((one) => one.host)).size,
+          count: group.length,
+          first: Date.parse(first.time),
+          last: Date.parse(latest.time),
+        },
+      ];
     })
     .toSorted((one, other) => other.count - one.count);
 }
@@ -244,7 +373,8 @@ export class Incidents {
   /** `busy`: another question is being answered, or has just been. @param asked name of a destination; null: all */
   async ask(asked: string | null): Promise<IncidentVerdict | 'busy'> {
     if (this.#busy) return 'busy';
-    if (this.#latest !== null && this.#monotonic() - this.#latest.endedAt < PAUSE_MS) return this.#latest.asked === asked ? this.#latest.verdict : 'busy';
+    if (this.#latest !== null && this.#monotonic() - this.#latest.endedAt < PAUSE_MS)
+      return this.#latest.asked === asked ? this.#latest.verdict : 'busy';
     this.#busy = true;
     try {
       const verdict = judgeIncident(await gatherEvidence(this.#sources, asked));

@@ -1,6 +1,22 @@
 /** The rules about causes between the proxy and the partner, on our side: the NAT, the route out, the resolver, the clock of this host. Pure. */
 import type { DestinationEvidence, IncidentEvidence, NameTry } from './evidence.ts';
-import { describeTcp, failingSince, type IncidentFinding, type IncidentRule, isBroken, isDateFault, isDown, isLossy, judgeLoss, linesOfTry, type NamelessFinding, completeFinding, hostTried, outcomeOfTry, type Symptom } from './finding.ts';
+import {
+  describeTcp,
+  failingSince,
+  type IncidentFinding,
+  type IncidentRule,
+  isBroken,
+  isDateFault,
+  isDown,
+  isLossy,
+  judgeLoss,
+  linesOfTry,
+  type NamelessFinding,
+  completeFinding,
+  hostTried,
+  outcomeOfTry,
+  type Symptom,
+} from './finding.ts';
 import type { SentSegments } from './retransmits.ts';
 
 const NETWORK: readonly Symptom[] = ['silent', 'refused', 'unreachable', 'tls', 'http'];
@@ -19,8 +35,13 @@ function findSource(evidence: IncidentEvidence): NamelessFinding[] {
       state: destinations.some(isBroken) ? 'broken' : 'degraded',
       what: `our connections leave from ${source.seen ?? '-'}, and partners expect ${source.expected.join(' or ')}`,
       since: source.since,
-      evidence: [{ at: source.at, text: `The echo endpoint ${source.endpoint ?? '-'}, asked from ${source.from ?? '-'}, saw ${source.seen ?? '-'}` }],
-      next: ['Give the NAT the expected address back; npx eco-egress verify-ip names likely causes.', 'Where the new address is meant, have the partner permit it, and change sourceIp.expected.'],
+      evidence: [
+        { at: source.at, text: `The echo endpoint ${source.endpoint ?? '-'}, asked from ${source.from ?? '-'}, saw ${source.seen ?? '-'}` },
+      ],
+      next: [
+        'Give the NAT the expected address back; npx eco-egress verify-ip names likely causes.',
+        'Where the new address is meant, have the partner permit it, and change sourceIp.expected.',
+      ],
       explains: NETWORK,
     }),
   ];
@@ -28,9 +49,25 @@ function findSource(evidence: IncidentEvidence): NamelessFinding[] {
 
 function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   return destinations.flatMap((destination) => {
-    const { name, ports: { used, limit, refused } } = destination;
+    const {
+      name,
+      ports: { used, limit, refused },
+    } = destination;
     if (limit === null || used < limit * ALMOST_ALL_PORTS) return [];
-    return [completeFinding({ part: 'nat', state: isDown(destination) || used >= limit ? 'broken' : 'degraded', confidence: 'likely', destination: name, what: `the ports of the source address are ${used < limit ? 'nearly ' : ''}used up towards ${name}: ${used} of ${limit}`, evidence: [{ at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` }], next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'], explains: ['silent'] })];
+    return [
+      completeFinding({
+        part: 'nat',
+        state: isDown(destination) || used >= limit ? 'broken' : 'degraded',
+        confidence: 'likely',
+        destination: name,
+        what: `the ports of the source address are ${used < limit ? 'nearly ' : ''}used up towards ${name}: ${used} of ${limit}`,
+        evidence: [
+          { at: null, text: `${used} of ${limit} NAT ports in use towards one address, ${refused} dials refused since the start` },
+        ],
+        next: ['Use the gateway in place of a tunnel for each request, or give the NAT more ports and raise nat.ports.'],
+        explains: ['silent'],
+      }),
+    ];
   });
 }
 
@@ -39,7 +76,9 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
   const { segments } = evidence.proxy;
   const loss = judgeLoss(evidence);
   return evidence.destinations.flatMap((destination) => {
-    const odd = destination.tries.filter((one) => (one.moved > 0 && outcomeOfTry(one) === 'silent') || (isLossy(one) && loss === 'not-on-open'));
+    const odd = destination.tries.filter(
+      (one) => (one.moved > 0 && outcomeOfTry(one) === 'silent') || (isLossy(one) && loss === 'not-on-open'),
+    );
     const [first] = odd;
     if (first === undefined) return [];
     return [
@@ -50,9 +89,18 @@ function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
         destination: destination.name,
         what: `new connections to ${first.tcp.address}:${first.tcp.port} ${odd.some(({ tcp, again }) => (again ?? tcp).outcome === 'silent') ? 'get no answer' : 'have to wait'}, while connections that were open before work: the NAT is probably out of ports`,
         since: failingSince(destination, ['connect-timeout']),
-        evidence: [...odd.flatMap(linesOfTry), ...(first.moved > 0 ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }] : []), ...(segments === null ? [] : [segmentsLine(segments)])],
+        evidence: [
+          ...odd.flatMap(linesOfTry),
+          ...(first.moved > 0
+            ? [{ at: null, text: `${first.moved} bytes came from ${first.tcp.address} over open connections during these tries` }]
+            : []),
+          ...(segments === null ? [] : [segmentsLine(segments)]),
+        ],
         alternatives: [{ part: 'partner-firewall', why: 'a firewall may let only connections through that it knows' }],
-        next: ["Look at the NAT's dropped packets (OUT_OF_RESOURCES in Cloud NAT): they decide it.", 'Set nat.ports, so that the proxy counts them.'],
+        next: [
+          "Look at the NAT's dropped packets (OUT_OF_RESOURCES in Cloud NAT): they decide it.",
+          'Set nat.ports, so that the proxy counts them.',
+        ],
         explains: ['silent'],
       }),
     ];
@@ -72,8 +120,14 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
         confidence: 'unsure',
         destination: name,
         what: `of two connections to the parent proxy at ${accepted.address}:${accepted.port} one was accepted and one had no answer: the NAT is probably out of ports`,
-        evidence: [{ at: accepted.at, text: describeTcp(accepted) }, { at: failed.at, text: `The next connection: ${failed.fault?.code ?? ''}, ${failed.fault?.detail ?? ''}` }],
-        alternatives: [{ part: 'route', why: 'packets may be lost' }, { part: 'parent', why: 'it may accept no more connections' }],
+        evidence: [
+          { at: accepted.at, text: describeTcp(accepted) },
+          { at: failed.at, text: `The next connection: ${failed.fault?.code ?? ''}, ${failed.fault?.detail ?? ''}` },
+        ],
+        alternatives: [
+          { part: 'route', why: 'packets may be lost' },
+          { part: 'parent', why: 'it may accept no more connections' },
+        ],
         next: ["Look at the NAT's dropped packets: they decide it."],
         explains: ['silent'],
       }),
@@ -83,7 +137,10 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
 
 /** Nothing outside answers: neither partners nor the independent endpoint. */
 function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFinding[] {
-  const firsts = destinations.flatMap(({ tries, parents }) => [...tries.map(outcomeOfTry), ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome))]);
+  const firsts = destinations.flatMap(({ tries, parents }) => [
+    ...tries.map(outcomeOfTry),
+    ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome)),
+  ]);
   const noRoute = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent' || outcome === 'unreachable');
   const unsent = firsts.length > 0 && firsts.every((outcome) => outcome === 'unsent');
   const nothing = firsts.every((outcome) => outcome !== 'open' && outcome !== 'refused');
@@ -93,30 +150,50 @@ function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFindi
   const [least] = destinations.flatMap(({ tries, parents }) => [...tries.map(({ tcp }) => tcp), ...parents.flatMap(({ tcp }) => tcp)]);
   const alone = source.result === 'off';
   if (source.result !== 'unknown' && !(unsent && alone)) return [];
-  if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code)) return [];
+  if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code))
+    return [];
   return [
     completeFinding({
       part: 'route',
       state: 'broken',
       confidence: noRoute ? 'certain' : 'likely',
-      what: alone ? 'nothing leaves this host: its system refuses every connection that was tried' : 'nothing outside answers: no partner, and not the echo endpoint either',
+      what: alone
+        ? 'nothing leaves this host: its system refuses every connection that was tried'
+        : 'nothing outside answers: no partner, and not the echo endpoint either',
       since: source.since,
-      evidence: [...(source.fault === null ? [] : [{ at: source.at, text: `The echo endpoint: ${source.fault.code}, ${source.fault.detail}` }]), ...(least === undefined ? [] : [{ at: least.at, text: describeTcp(least) }]), ...failedNames.map(nameLine)],
+      evidence: [
+        ...(source.fault === null ? [] : [{ at: source.at, text: `The echo endpoint: ${source.fault.code}, ${source.fault.detail}` }]),
+        ...(least === undefined ? [] : [{ at: least.at, text: describeTcp(least) }]),
+        ...failedNames.map(nameLine),
+      ],
       alternatives: alone ? [] : [{ part: 'nat', why: 'a NAT that is gone or out of ports looks the same' }],
-      next: [alone ? 'Look at the error above, and at the link, the routes and the firewall of the node.' : 'Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.'],
+      next: [
+        alone
+          ? 'Look at the error above, and at the link, the routes and the firewall of the node.'
+          : 'Look at the link and the routes of the node, the network policy, and the NAT: the route out is broken for every partner.',
+      ],
       explains: [...NETWORK, 'name'],
     }),
   ];
 }
 
-const nameLine = ({ host, at, fault, addresses }: NameTry): { at: number; text: string } => ({ at, text: fault === null ? `${host} resolves to ${addresses.join(', ')}` : `Look-up of ${host}: ${fault.code}, ${fault.detail}` });
+const nameLine = ({ host, at, fault, addresses }: NameTry): { at: number; text: string } => ({
+  at,
+  text: fault === null ? `${host} resolves to ${addresses.join(', ')}` : `Look-up of ${host}: ${fault.code}, ${fault.detail}`,
+});
 
 /** The latest answers before. */
-const earlierLines = ({ host, history }: NameTry): { at: number; text: string }[] => history.slice(0, 4).map(({ at, addresses, code }) => ({ at, text: code === null ? `${host} resolved to ${addresses.join(', ')}` : `Look-up of ${host}: ${code}` }));
+const earlierLines = ({ host, history }: NameTry): { at: number; text: string }[] =>
+  history.slice(0, 4).map(({ at, addresses, code }) => ({
+    at,
+    text: code === null ? `${host} resolved to ${addresses.join(', ')}` : `Look-up of ${host}: ${code}`,
+  }));
 
 function findNames({ destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
   return destinations.flatMap((destination) => {
-    const bad = destination.names.filter(({ fault, addresses, refused }) => fault !== null || (addresses.length > 0 && refused.length === addresses.length));
+    const bad = destination.names.filter(
+      ({ fault, addresses, refused }) => fault !== null || (addresses.length > 0 && refused.length === addresses.length),
+    );
     if (earlier.some(({ explains }) => explains.includes('name'))) return [];
     return bad.map((name) => (name.fault === null ? findWrongAddress(destination, name) : findNoAnswer(destination, name)));
   });
@@ -154,10 +231,17 @@ function findNoAnswer(destination: DestinationEvidence, name: NameTry): Nameless
     what: missing ? `${host} does not exist, it says` : `there is no answer for ${host} (${code})${tail}`,
     since: failingSince(destination, [code]) ?? null,
     evidence: [nameLine(name), ...earlierLines(name)],
-    alternatives: missing ? [{ part: 'proxy', why: 'the name in the configuration may be misspelt, if it never resolved' }] : [{ part: 'route', why: 'the route to the resolver may be broken' }],
-    next: ['Ask the resolver from the node of the proxy (dig), and those who run it.', ...(missing ? ['If it has never resolved, check the spelling; otherwise ask the partner whether it still has the name.'] : [])],
+    alternatives: missing
+      ? [{ part: 'proxy', why: 'the name in the configuration may be misspelt, if it never resolved' }]
+      : [{ part: 'route', why: 'the route to the resolver may be broken' }],
+    next: [
+      'Ask the resolver from the node of the proxy (dig), and those who run it.',
+      ...(missing ? ['If it has never resolved, check the spelling; otherwise ask the partner whether it still has the name.'] : []),
+    ],
     // What a host meets whose name is known has another cause.
-    explains: destination.tries.every((one) => outcomeOfTry(one) === 'open' || lost.has(hostTried(one))) ? ['name', 'silent', 'refused'] : ['name'],
+    explains: destination.tries.every((one) => outcomeOfTry(one) === 'open' || lost.has(hostTried(one)))
+      ? ['name', 'silent', 'refused']
+      : ['name'],
   });
 }
 
@@ -165,8 +249,27 @@ function findClock({ clocks, destinations }: IncidentEvidence): NamelessFinding[
   // One of them may be off: the one closest to ours counts, as for doctor.
   const nearest = clocks.toSorted((one, other) => Math.abs(one.ahead) - Math.abs(other.ahead))[0];
   if (nearest === undefined || Math.abs(nearest.ahead) <= CLOCK_OFF_MS) return [];
-  const dates = destinations.some(({ tries, routes }) => [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')));
-  return [completeFinding({ part: 'proxy', state: dates ? 'broken' : 'degraded', confidence: 'likely', what: `the clock of this host is ${nearest.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(nearest.ahead) / 1000)} s`, evidence: clocks.map(({ where, ahead }) => ({ at: null, text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock` })), alternatives: new Set(clocks.map(({ where }) => where)).size > 1 ? [] : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }], next: ['Set the clock (NTP, chrony) of the node.'], explains: ['certificate-dates'] })];
+  const dates = destinations.some(({ tries, routes }) =>
+    [...tries, ...routes].some(({ tls }) => tls !== null && isDateFault(tls.fault?.detail ?? '')),
+  );
+  return [
+    completeFinding({
+      part: 'proxy',
+      state: dates ? 'broken' : 'degraded',
+      confidence: 'likely',
+      what: `the clock of this host is ${nearest.ahead > 0 ? 'behind' : 'ahead'} by ${Math.round(Math.abs(nearest.ahead) / 1000)} s`,
+      evidence: clocks.map(({ where, ahead }) => ({
+        at: null,
+        text: `The Date of ${where} is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead < 0 ? 'behind' : 'ahead of'} our clock`,
+      })),
+      alternatives:
+        new Set(clocks.map(({ where }) => where)).size > 1
+          ? []
+          : [{ part: 'partner-application', why: 'only one other clock was seen, and it may be that one' }],
+      next: ['Set the clock (NTP, chrony) of the node.'],
+      explains: ['certificate-dates'],
+    }),
+  ];
 }
 
 /** Some packets are lost. Retransmissions to an address that never answers are no sign of that. */
@@ -177,12 +280,30 @@ function findLoss(evidence: IncidentEvidence, earlier: readonly IncidentFinding[
   const shown = judgeLoss(evidence) === 'everywhere' && (lossy.length > 0 || tries.every((one) => outcomeOfTry(one) === 'open'));
   if (!shown && (lossy.length === 0 || earlier.some(({ rule }) => rule === 'new-connections-alone'))) return [];
   const counted = segments === null ? '' : describeSegments(segments);
-  return [completeFinding({ part: 'route', state: 'degraded', confidence: shown ? 'likely' : 'unsure', what: shown ? `packets are lost: ${counted} in some seconds` : lossy.every(({ again }) => again?.outcome === 'silent') ? 'packets are lost: of two connections, the second had no answer' : 'packets are lost: connections had no answer at first, and one when tried again', evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)], alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }], next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'], explains: ['silent'] })];
+  return [
+    completeFinding({
+      part: 'route',
+      state: 'degraded',
+      confidence: shown ? 'likely' : 'unsure',
+      what: shown
+        ? `packets are lost: ${counted} in some seconds`
+        : lossy.every(({ again }) => again?.outcome === 'silent')
+          ? 'packets are lost: of two connections, the second had no answer'
+          : 'packets are lost: connections had no answer at first, and one when tried again',
+      evidence: [...(segments === null ? [] : [segmentsLine(segments)]), ...lossy.flatMap(linesOfTry)],
+      alternatives: [{ part: 'nat', why: 'a NAT that is nearly out of ports drops some connections and lets others through' }],
+      next: ['Compare with the packets that the NAT and the node drop, and with retransmissions (ss -ti).'],
+      explains: ['silent'],
+    }),
+  ];
 }
 
 const describeSegments = ({ again, sent }: SentSegments): string => `${again} of ${sent} segments were sent again`;
 
-const segmentsLine = (segments: SentSegments): { at: null; text: string } => ({ at: null, text: `TCP of this host while this was tried: ${describeSegments(segments)}, and ${segments.synAgain} first packets of connections` });
+const segmentsLine = (segments: SentSegments): { at: null; text: string } => ({
+  at: null,
+  text: `TCP of this host while this was tried: ${describeSegments(segments)}, and ${segments.synAgain} first packets of connections`,
+});
 
 /** In the order in which they are tried and named. */
 export const NETWORK_RULES: readonly IncidentRule[] = [

@@ -16,7 +16,9 @@ export function readSentSegments(read: (file: string) => string = (file) => read
     const tcp = readCounters(read('/proc/net/snmp'), 'Tcp');
     const more = readCounters(read('/proc/net/netstat'), 'TcpExt');
     const [sent, again, synAgain] = [tcp.get('OutSegs'), tcp.get('RetransSegs'), more.get('TCPSynRetrans')];
-    return sent === undefined || again === undefined || synAgain === undefined ? null : { sent, again: Math.max(0, again - synAgain), synAgain };
+    return sent === undefined || again === undefined || synAgain === undefined
+      ? null
+      : { sent, again: Math.max(0, again - synAgain), synAgain };
   } catch {
     // Another system, or one that hides the counters from this process.
     return null;
@@ -31,6 +33,9 @@ export function sentBetween(before: SentSegments | null, after: SentSegments | n
 
 /** A line with names, then one with numbers. */
 function readCounters(text: string, prefix: string): Map<string, number> {
-  const [names = [], values = []] = text.split('\n').filter((line) => line.startsWith(`${prefix}: `)).map((line) => line.split(' ').slice(1));
+  const [names = [], values = []] = text
+    .split('\n')
+    .filter((line) => line.startsWith(`${prefix}: `))
+    .map((line) => line.split(' ').slice(1));
   return new Map(names.map((name, index) => [name, Number(values[index])]));
 }

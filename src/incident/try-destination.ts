@@ -30,7 +30,12 @@ const LONGEST_CERTIFICATE_NAMES = 200;
 const LONGEST_TRIED_DETAIL = 300;
 
 /** Looks the name up now, without the cache. @param inUse the addresses that requests get; null: none */
-export async function tryName(target: Target, { tools, now, signal }: TryContext, inUse: readonly string[] | null, history: NameTry['history']): Promise<NameTry> {
+export async function tryName(
+  target: Target,
+  { tools, now, signal }: TryContext,
+  inUse: readonly string[] | null,
+  history: NameTry['history'],
+): Promise<NameTry> {
   const { host, port } = target;
   const at = now();
   try {
@@ -71,14 +76,30 @@ export async function tryAddress(target: Target, address: string, context: TryCo
   const { tls, http, fault } = above;
   if (fault === null) return { ...none, tls, http, moved: moved() };
   // A connection of its own: the one before was open, and this one was not.
-  const next: TcpTry = { at, address, port, from: null, outcome: FAILED_OUTCOMES.get(fault.code) ?? 'unsent', ms: Math.round(performance.now() - began), detail: fault.detail };
+  const next: TcpTry = {
+    at,
+    address,
+    port,
+    from: null,
+    outcome: FAILED_OUTCOMES.get(fault.code) ?? 'unsent',
+    ms: Math.round(performance.now() - began),
+    detail: fault.detail,
+  };
   return { ...none, tcp: open, again: next, moved: moved() };
 }
 
 /** Of a dial that failed before its TLS; otherwise our own system refused. */
-const FAILED_OUTCOMES: ReadonlyMap<string, TcpOutcome> = new Map([['connection-refused', 'refused'], ['connect-timeout', 'silent'], ['unreachable', 'unreachable']]);
+const FAILED_OUTCOMES: ReadonlyMap<string, TcpOutcome> = new Map([
+  ['connection-refused', 'refused'],
+  ['connect-timeout', 'silent'],
+  ['unreachable', 'unreachable'],
+]);
 
-async function tryTcp(address: string, port: number, { tools, now, signal }: Pick<TryContext, 'tools' | 'now' | 'signal'>): Promise<TcpTry> {
+async function tryTcp(
+  address: string,
+  port: number,
+  { tools, now, signal }: Pick<TryContext, 'tools' | 'now' | 'signal'>,
+): Promise<TcpTry> {
   const at = now();
   return { at, address, port, ...(await tryConnect(address, port, tools.timeout, signal)) };
 }
@@ -123,7 +144,11 @@ async function tryHttp({ destination, protocol, where }: Target, dialled: Dialle
   const began = performance.now();
   const passed = (): number => Math.round(performance.now() - began);
   try {
-    const { status, headers } = await tools.ask(dialled, { method: 'HEAD', origin: `${protocol === 'tls' ? 'https' : 'http'}://${where}`, path });
+    const { status, headers } = await tools.ask(dialled, {
+      method: 'HEAD',
+      origin: `${protocol === 'tls' ? 'https' : 'http'}://${where}`,
+      path,
+    });
     noteClock(clocks, where, headers, (at + now()) / 2);
     return { fault: null, status, ms: passed(), asked };
   } catch (error) {
@@ -134,13 +159,25 @@ async function tryHttp({ destination, protocol, where }: Target, dialled: Dialle
 function certificateOf({ socket }: Dialled): TlsTry['certificate'] {
   const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
   if (shown === undefined) return null;
-  return { names: bound(shown.subjectAltName ?? shown.subject, LONGEST_CERTIFICATE_NAMES), issuer: bound(shown.issuer.replaceAll('\n', ', '), LONGEST_CERTIFICATE_NAMES), validFrom: shown.validFromDate.getTime(), validTo: shown.validToDate.getTime() };
+  return {
+    names: bound(shown.subjectAltName ?? shown.subject, LONGEST_CERTIFICATE_NAMES),
+    issuer: bound(shown.issuer.replaceAll('\n', ', '), LONGEST_CERTIFICATE_NAMES),
+    validFrom: shown.validFromDate.getTime(),
+    validTo: shown.validToDate.getTime(),
+  };
 }
 
 /** Null: no certificate was shown. */
 async function readCertificate(target: Target, address: string | undefined, context: TryContext): Promise<TlsTry['certificate']> {
   const [leaf] = context.signal.aborted ? [] : ((await readChain(target, address, context)) ?? []);
-  return leaf === undefined ? null : { names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES), issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES), validFrom: leaf.validFrom, validTo: leaf.validTo };
+  return leaf === undefined
+    ? null
+    : {
+        names: bound(leaf.names, LONGEST_CERTIFICATE_NAMES),
+        issuer: bound(leaf.issuer, LONGEST_CERTIFICATE_NAMES),
+        validFrom: leaf.validFrom,
+        validTo: leaf.validTo,
+      };
 }
 
 /** Each parent of the first hop separately. */
@@ -157,7 +194,12 @@ export async function tryParents({ destination }: Target, context: TryContext): 
         const permitted = addresses.filter((address) => guard(address, port) === null);
         const [refusal] = addresses.flatMap((address) => guard(address, port) ?? []);
         if (permitted.length === 0 && refusal !== undefined) throw refusal;
-        return { hop: hop.name, parent, fault: null, tcp: signal.aborted ? [] : await Promise.all(permitted.map((address) => tryTcp(address, port, context))) };
+        return {
+          hop: hop.name,
+          parent,
+          fault: null,
+          tcp: signal.aborted ? [] : await Promise.all(permitted.map((address) => tryTcp(address, port, context))),
+        };
       } catch (error) {
         return { hop: hop.name, parent, fault: faultOf(error), tcp: [] };
       }
@@ -173,5 +215,9 @@ export async function tryRoute(target: Target, context: TryContext): Promise<Rou
 
 function faultOf(error: unknown): TriedFault {
   const { code, detail, cause } = Fault.from(error);
-  return { code, detail: bound(detail, LONGEST_TRIED_DETAIL), ...(cause instanceof Fault && cause.code === 'connect-timeout' ? { connecting: true } : {}) };
+  return {
+    code,
+    detail: bound(detail, LONGEST_TRIED_DETAIL),
+    ...(cause instanceof Fault && cause.code === 'connect-timeout' ? { connecting: true } : {}),
+  };
 }

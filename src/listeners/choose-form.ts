@@ -64,7 +64,10 @@ export function judgedAs({ authority }: PathChoice, scheme: Scheme): Origin | nu
 export function namesNoDestination({ authority, target }: PathChoice, prefixes: readonly string[]): Fault {
   const path = pathOf(target);
   const host = authority === null ? 'There is no Host field' : `Host names ${show(authority.host)}, which matches no destination`;
-  const prefix = prefixes.length === 0 ? 'there is no gateway prefix' : `the path is not below ${prefixes.length > 4 ? `any of the ${prefixes.length} gateway prefixes` : prefixes.join(' or ')}`;
+  const prefix =
+    prefixes.length === 0
+      ? 'there is no gateway prefix'
+      : `the path is not below ${prefixes.length > 4 ? `any of the ${prefixes.length} gateway prefixes` : prefixes.join(' or ')}`;
   return new Fault('host-not-allowed', `${host}, and ${prefix}`, {
     remedy: OPERATIONS.has(path)
       ? `${path} is served on the admin listener`

@@ -4,7 +4,7 @@
  * sent; it writes the answers; errors do not spread beyond it. Its clock is
  * connection-clock.ts.
  *
- * Longer than 300 lines: a connection is one state machine; reading, answering
+ * Longer than 400 lines: a connection is one state machine; reading, answering
  * and closing are its transitions.
  */
 import type { Socket } from 'node:net';
@@ -100,7 +100,12 @@ const FIRST_BYTES = 16;
 const NONE_YET = Buffer.alloc(0);
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
 
-const FLAWS = { malformed: 'request-malformed', framing: 'framing-forbidden', 'too-large': 'headers-too-large', 'target-too-long': 'target-too-long' } as const satisfies Record<MessageFlaw, string>;
+const FLAWS = {
+  malformed: 'request-malformed',
+  framing: 'framing-forbidden',
+  'too-large': 'headers-too-large',
+  'target-too-long': 'target-too-long',
+} as const satisfies Record<MessageFlaw, string>;
 
 /** An upstream connection that was authenticated, and for whom. */
 interface Pin {
@@ -441,7 +446,9 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   inform(status: number, fields: RawFields): boolean {
     this.#writer.flush();
-    return this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0;
+    return (
+      this.socket.write(headText(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`, fields), 'latin1') || this.socket.writableLength === 0
+    );
   }
 
   respond(head: ResponseHead, fields: RawFields): void {
@@ -454,7 +461,10 @@ export class ClientConnection implements ExchangeClient, Watched {
     // The partner does not want the content. Whether that comes, or the next request instead, is unknown: some
     // clients stop an upload that has been refused, and none sends it after a final answer instead of 100.
     if (this.#body?.done === false && (head.status >= 300 || this.#head?.expect !== '')) this.#last = true;
-    this.#writer.begin(headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`), chunked);
+    this.#writer.begin(
+      headText(statusLine(head), fields, `${chunked ? 'Transfer-Encoding: chunked\r\n' : ''}${this.#connectionField()}`),
+      chunked,
+    );
   }
 
   write(content: Buffer): boolean {
@@ -514,7 +524,13 @@ export class ClientConnection implements ExchangeClient, Watched {
     const pin = this.#pins?.get(pool);
     if (pin === undefined) return null;
     // A trusted peer sends requests of several clients on one connection.
-    if (pin.connection.reusable && !pin.connection.idleTooLong && (loggingIn || !pin.connection.isOld) && isDeepStrictEqual(pin.identity, identity)) return pin.connection;
+    if (
+      pin.connection.reusable &&
+      !pin.connection.idleTooLong &&
+      (loggingIn || !pin.connection.isOld) &&
+      isDeepStrictEqual(pin.identity, identity)
+    )
+      return pin.connection;
     this.#pins?.delete(pool);
     release(pool, pin.connection);
     return null;
@@ -655,7 +671,9 @@ export class ClientConnection implements ExchangeClient, Watched {
   #connectionField(): string {
     // It is not another protocol after all: whether the early bytes were meant for it is unknown.
     if (this.#rest !== null && this.#head !== null && this.#leavesHttp(this.#head)) this.#last = true;
-    return this.#last ? 'Connection: close\r\n' : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.terms().timeouts.keepAlive / 1000)}\r\n`;
+    return this.#last
+      ? 'Connection: close\r\n'
+      : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.terms().timeouts.keepAlive / 1000)}\r\n`;
   }
 
   #afterAnswer(): void {

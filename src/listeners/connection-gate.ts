@@ -217,14 +217,24 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
       return refusalText(fault, record.requestId, environment.name);
     },
     onLeft: (connection, what) => {
-      endUnread(environmentOf(connection, environment), forms.record(connection.peer.address, connection.since), new Fault('client-closed', `the client closed its connection in the middle of ${what}`), 0);
+      endUnread(
+        environmentOf(connection, environment),
+        forms.record(connection.peer.address, connection.since),
+        new Fault('client-closed', `the client closed its connection in the middle of ${what}`),
+        0,
+      );
     },
     onCrash: (connection, error, request) => {
       const { peer } = connection;
       const { message, stack } = error instanceof Error ? error : new Error(String(error));
-      environment.telemetry.notice('error', 'internal error: one client connection was closed', { clientAddress: peer.address, reason: message, stack: stack ?? message });
+      environment.telemetry.notice('error', 'internal error: one client connection was closed', {
+        clientAddress: peer.address,
+        reason: message,
+        stack: stack ?? message,
+      });
       // A request has its own log line; anything else is counted here.
-      if (request === null) endUnread(environmentOf(connection, environment), forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
+      if (request === null)
+        endUnread(environmentOf(connection, environment), forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
     },
   };
 }

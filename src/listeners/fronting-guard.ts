@@ -84,7 +84,12 @@ class FrontingGuard implements Opening {
   }
 
   giveUp(why: 'ended' | 'late'): TunnelRefusal {
-    return this.#refuse(why === 'ended' ? 'the client ended before its ClientHello was complete' : `the ClientHello was not complete after ${this.patience} ms`, true);
+    return this.#refuse(
+      why === 'ended'
+        ? 'the client ended before its ClientHello was complete'
+        : `the ClientHello was not complete after ${this.patience} ms`,
+      true,
+    );
   }
 
   #complain(complaint: string, isTls: boolean): 'pass' | TunnelRefusal {
@@ -99,7 +104,10 @@ class FrontingGuard implements Opening {
     const { record } = this.#request;
     const { host, destination, form } = record;
     record.verdict = 'deny';
-    const remedy = form === 'sni' ? `let the client ask for ${host} in every ClientHello` : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
+    const remedy =
+      form === 'sni'
+        ? `let the client ask for ${host} in every ClientHello`
+        : `let the TLS inside the tunnel ask for ${host}, CONNECT to the host that is meant, or set destinations.${destination}.tunnelSni to report`;
     const fault = new Fault('sni-mismatch', complaint, { remedy });
     // A client that does not speak TLS would read an alert as garbage.
     return { fault, lastWords: isTls ? alertFor(fault) : null };

@@ -1,8 +1,6 @@
 /**
  * Serves a request: the steps common to every form and, once it has been
  * admitted, the exchange or tunnel. choose-form.ts determines the form.
- *
- * Longer than 300 lines: every route that a request can take here ends in `admit`, or in a refusal.
  */
 import type { Config, Form, HttpForm } from '../config/config.ts';
 import type { Egress, Origin, Permit } from '../egress.ts';
@@ -124,7 +122,10 @@ export class HttpForms {
     const identified = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
     const { egress, gateway } = this.#options;
     // RFC 9110 §9.3.6: CONNECT has no content; following bytes would be read as the tunnel's first bytes.
-    if (head.method === 'CONNECT' && head.framing.kind !== 'none') throw new Fault('framing-forbidden', 'a CONNECT request has no content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+    if (head.method === 'CONNECT' && head.framing.kind !== 'none')
+      throw new Fault('framing-forbidden', 'a CONNECT request has no content', {
+        remedy: 'leave out Content-Length and Transfer-Encoding',
+      });
     const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);
     if (choice.form === 'gateway') {
       record.form = 'gateway';
@@ -144,7 +145,10 @@ export class HttpForms {
       this.#tunnel(identified, choice);
       return;
     }
-    if (choice.form === 'forward' && choice.otherHost !== null) record.noteDetail(`the Host field said ${formatAuthority(choice.otherHost.host, choice.otherHost.port)}, and was replaced by that of the target`);
+    if (choice.form === 'forward' && choice.otherHost !== null)
+      record.noteDetail(
+        `the Host field said ${formatAuthority(choice.otherHost.host, choice.otherHost.port)}, and was replaced by that of the target`,
+      );
     this.#exchange(identified, choice.form, choice.origin, choice.target, null);
   }
 
@@ -169,7 +173,10 @@ export class HttpForms {
     const origin = judgedAs(choice, connection.secure ? 'https' : 'http');
     if (origin !== null) {
       const { host, port } = origin;
-      const denial = egress.judge({ form: 'host-routed', peer, now: Date.now(), host, port, method: record.method, path: record.path }, record);
+      const denial = egress.judge(
+        { form: 'host-routed', peer, now: Date.now(), host, port, method: record.method, path: record.path },
+        record,
+      );
       if (denial === null) {
         takeForm(record, 'host-routed', connection.forms);
         this.#exchange(identified, 'host-routed', origin, choice.target, null);
@@ -191,7 +198,8 @@ export class HttpForms {
       record.traceFlags = trace.flags;
     }
     // RFC 9110 §2.5: the meaning of another version is not known.
-    if (version !== '1.1' && version !== '1.0') throw new Fault('request-malformed', `The request line says HTTP/${version}`, { remedy: 'send HTTP/1.1' });
+    if (version !== '1.1' && version !== '1.0')
+      throw new Fault('request-malformed', `The request line says HTTP/${version}`, { remedy: 'send HTTP/1.1' });
     if (viaNames(via, config.name)) {
       throw new Fault('loop', `the request has passed this proxy already: Via names ${config.name}`, {
         remedy: 'send requests for the partner to the partner, and give chained proxies different names',
@@ -199,7 +207,13 @@ export class HttpForms {
     }
   }
 
-  #exchange({ request, head, asker, peer, proofs }: IdentifiedRequest, form: HttpForm, origin: Origin, target: string, route: GatewayRoute | null): void {
+  #exchange(
+    { request, head, asker, peer, proofs }: IdentifiedRequest,
+    form: HttpForm,
+    origin: Origin,
+    target: string,
+    route: GatewayRoute | null,
+  ): void {
     const { config, egress } = this.#options;
     const { record, connection } = request;
     const { method, framing, version } = head;
@@ -210,11 +224,19 @@ export class HttpForms {
     const ask: Ask = { form, peer, now: Date.now(), host: origin.host, port: origin.port, method, path: record.path };
     // It holds a connection of its own, as tunnels do, as soon as the upstream accepts it.
     const upgrades = isWebSocket(head);
-    const permit = egress.admit(route === null ? ask : { ...ask, destination: route.destination }, upgrades ? 'tunnels' : 'exchanges', record, proofs);
+    const permit = egress.admit(
+      route === null ? ask : { ...ask, destination: route.destination },
+      upgrades ? 'tunnels' : 'exchanges',
+      record,
+      proofs,
+    );
     request.hold(permit);
     const expectsContinue = readExpect(head);
     // It could be mistaken for bytes of the new protocol.
-    if (upgrades && framing.kind !== 'none') throw new Fault('framing-forbidden', 'a request for an upgrade has content', { remedy: 'leave out Content-Length and Transfer-Encoding' });
+    if (upgrades && framing.kind !== 'none')
+      throw new Fault('framing-forbidden', 'a request for an upgrade has content', {
+        remedy: 'leave out Content-Length and Transfer-Encoding',
+      });
     const maxForwards = readMaxForwards(head);
     if (maxForwards === 0) {
       answerHere(request, head);
@@ -233,21 +255,28 @@ export class HttpForms {
       trace: record.trace,
     });
     for (const overriding of overridingMethods(fields)) judgeOverriding(egress, permit, overriding, record);
-    request.startExchange({
-      pool: egress.pool(permit, origin),
-      client: asker.address,
-      identity: peer,
-      method,
-      head: headText(`${method} ${target} HTTP/1.1`, fields, connectionOptions(fields, { chunked: framing.kind === 'chunked', upgrades })),
-      framing,
-      expectsContinue,
-      upgrades,
-      viaName: config.headers.via ? config.name : null,
-      mapField: route?.mapFields(connection.secure) ?? null,
-      authenticatesConnection: head.authorization !== '' && isConnectionAuth(head.authorization),
-      replays: egress.replays,
-      timeouts: config.timeouts,
-    }, config.headers);
+    request.startExchange(
+      {
+        pool: egress.pool(permit, origin),
+        client: asker.address,
+        identity: peer,
+        method,
+        head: headText(
+          `${method} ${target} HTTP/1.1`,
+          fields,
+          connectionOptions(fields, { chunked: framing.kind === 'chunked', upgrades }),
+        ),
+        framing,
+        expectsContinue,
+        upgrades,
+        viaName: config.headers.via ? config.name : null,
+        mapField: route?.mapFields(connection.secure) ?? null,
+        authenticatesConnection: head.authorization !== '' && isConnectionAuth(head.authorization),
+        replays: egress.replays,
+        timeouts: config.timeouts,
+      },
+      config.headers,
+    );
   }
 }
 
@@ -290,7 +319,8 @@ function isWebSocket({ upgrade, method, version, fields }: RequestHead): boolean
 /** RFC 9110 §7.6.2: for TRACE and OPTIONS alone; null where there is none. @throws {Fault} */
 function readMaxForwards({ method, maxForwards }: RequestHead): number | null {
   if (maxForwards === '' || (method !== 'TRACE' && method !== 'OPTIONS')) return null;
-  if (!/^\d{1,9}$/.test(maxForwards)) throw new Fault('request-malformed', `Max-Forwards is ${quote(maxForwards)}`, { remedy: 'send a number, or leave it out' });
+  if (!/^\d{1,9}$/.test(maxForwards))
+    throw new Fault('request-malformed', `Max-Forwards is ${quote(maxForwards)}`, { remedy: 'send a number, or leave it out' });
   return Number(maxForwards);
 }
 

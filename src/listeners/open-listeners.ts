@@ -4,7 +4,14 @@ import type { Config } from '../config/config.ts';
 import type { ConnectionCount } from '../limits.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import { bindListener, ConnectionGate, type Listener, type ListenerOptions, type SelfTestSockets, SERVER_OPTIONS } from './connection-gate.ts';
+import {
+  bindListener,
+  ConnectionGate,
+  type Listener,
+  type ListenerOptions,
+  type SelfTestSockets,
+  SERVER_OPTIONS,
+} from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
 import type { RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
@@ -79,7 +86,14 @@ export async function openListeners({ config, onTick, ...rest }: ListenersOption
 }
 
 function tickOf({ timeouts }: Pick<Config, 'timeouts'>): number {
-  return tickFor(timeouts.requestHeaders, timeouts.keepAlive, timeouts.responseHeaders, timeouts.body, timeouts.tunnelIdle, timeouts.tunnelAge);
+  return tickFor(
+    timeouts.requestHeaders,
+    timeouts.keepAlive,
+    timeouts.responseHeaders,
+    timeouts.body,
+    timeouts.tunnelIdle,
+    timeouts.tunnelAge,
+  );
 }
 
 function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminator | null {

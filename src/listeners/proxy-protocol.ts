@@ -75,7 +75,8 @@ function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   const end = bytes.indexOf(CR, V1_START.length);
   const lineFeed = bytes.indexOf(LF, V1_START.length);
   if (lineFeed !== -1 && lineFeed !== end + 1) return malformedHeader('the line of the PROXY header does not end in CR LF');
-  if (end === -1 ? bytes.length > LONGEST_V1 - 2 : end > LONGEST_V1 - 2) return malformedHeader(`the line of the PROXY header is longer than ${LONGEST_V1} bytes`);
+  if (end === -1 ? bytes.length > LONGEST_V1 - 2 : end > LONGEST_V1 - 2)
+    return malformedHeader(`the line of the PROXY header is longer than ${LONGEST_V1} bytes`);
   if (end === -1 || bytes.length === end + 1) return null;
   if (bytes[end + 1] !== LF) return malformedHeader('the line of the PROXY header does not end in CR LF');
   const line = bytes.toString('latin1', V1_START.length, end);
@@ -84,8 +85,10 @@ function readLine(bytes: Buffer): ProxyHeader | Fault | null {
   if (line === 'UNKNOWN' || line.startsWith('UNKNOWN ')) return { address: null, port: 0, length };
   const [family, source = '', destination = '', ...ports] = line.split(' ');
   const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isUnscopedIPv6 : null;
-  if (isAddress === null) return malformedHeader(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
-  if (!isAddress(source) || !isAddress(destination)) return malformedHeader(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
+  if (isAddress === null)
+    return malformedHeader(`the PROXY header names the protocol ${quote(family ?? '')}; TCP4, TCP6 and UNKNOWN are taken`);
+  if (!isAddress(source) || !isAddress(destination))
+    return malformedHeader(`the PROXY header ${quote(line)} does not hold two ${family} addresses`);
   if (ports.length !== 2 || !ports.every(isPort)) return malformedHeader(`the PROXY header ${quote(line)} does not end in two ports`);
   return { address: canonicalIp(source) ?? source, port: Number(ports[0]), length };
 }
@@ -100,12 +103,17 @@ function readBinary(bytes: Buffer): ProxyHeader | Fault | null {
   if (command > 1) return malformedHeader(`the PROXY header has the command ${command}; LOCAL and PROXY are taken`);
   if (family === undefined) return null;
   // UNSPEC and everything under LOCAL is skipped unread: the peer is itself the client.
-  const block = command === 0 || family === 0 ? null : family === TCP4_BLOCK.byte ? TCP4_BLOCK : family === TCP6_BLOCK.byte ? TCP6_BLOCK : undefined;
-  if (block === undefined) return malformedHeader(`the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`);
+  const block =
+    command === 0 || family === 0 ? null : family === TCP4_BLOCK.byte ? TCP4_BLOCK : family === TCP6_BLOCK.byte ? TCP6_BLOCK : undefined;
+  if (block === undefined)
+    return malformedHeader(
+      `the PROXY header is for ${OTHER_FAMILIES.get(family) ?? `the unassigned family 0x${family.toString(16).padStart(2, '0')}`}, not for TCP`,
+    );
   if (bytes.length < V2_FIXED) return null;
   const length = V2_FIXED + bytes.readUInt16BE(14);
   if (length > LONGEST_V2) return malformedHeader(`the PROXY header is ${length} bytes long, ${LONGEST_V2} are taken`);
-  if (block !== null && length < V2_FIXED + block.size) return malformedHeader(`the PROXY header is ${length} bytes long, too short for its addresses`);
+  if (block !== null && length < V2_FIXED + block.size)
+    return malformedHeader(`the PROXY header is ${length} bytes long, too short for its addresses`);
   if (bytes.length < length) return null;
   if (block === null) return { address: null, port: 0, length };
   if (!areTlvs(bytes.subarray(V2_FIXED + block.size, length))) return malformedHeader('the TLVs of the PROXY header do not fill it');
@@ -175,7 +183,12 @@ export function receiveProxyHeader(socket: Socket, { timeout, onHeader, onFault,
     },
     onGiveUp(why) {
       if (why === 'reset') onReset();
-      else onFault(why === 'late' ? new Fault('request-timeout', 'the PROXY header did not arrive in time') : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'));
+      else
+        onFault(
+          why === 'late'
+            ? new Fault('request-timeout', 'the PROXY header did not arrive in time')
+            : new Fault('proxy-protocol-malformed', 'the connection ended in the middle of the PROXY header'),
+        );
     },
   });
 }

@@ -37,7 +37,18 @@ export function composeRefusal(fault: Fault, requestId: string, name: string): R
     ...(remedy === null ? {} : { remedy }),
   };
   const body = `${JSON.stringify(problem)}\n`;
-  const fields = ['Content-Type', 'application/problem+json', 'Content-Length', String(Buffer.byteLength(body)), 'Proxy-Status', proxyStatus(fault, name), 'X-Request-Id', requestId, 'Cache-Control', 'no-store'];
+  const fields = [
+    'Content-Type',
+    'application/problem+json',
+    'Content-Length',
+    String(Buffer.byteLength(body)),
+    'Proxy-Status',
+    proxyStatus(fault, name),
+    'X-Request-Id',
+    requestId,
+    'Cache-Control',
+    'no-store',
+  ];
   if (retryAfter !== null) fields.push('Retry-After', String(retryAfter));
   // RFC 9110 §15.5.8: a client cannot continue after a 407 without it; each challenge is a field of its own.
   for (const challenge of challenges) fields.push('Proxy-Authenticate', challenge);
@@ -54,7 +65,9 @@ const LONGEST_PART = 1024;
 function proxyStatus({ code, kind, message, facts }: Fault, name: string): string {
   const { nextHop, receivedStatus, rcode, alert } = facts;
   // RFC 9209 §2.3.14: an alert has its own error type.
-  const parameters = new Map<string, Token | string | number>([['error', new Token(alert === undefined ? kind.proxyError : 'tls_alert_received')]]);
+  const parameters = new Map<string, Token | string | number>([
+    ['error', new Token(alert === undefined ? kind.proxyError : 'tls_alert_received')],
+  ]);
   if (nextHop !== undefined) parameters.set('next-hop', visible(nextHop));
   if (receivedStatus !== undefined) parameters.set('received-status', receivedStatus);
   if (rcode !== undefined && kind.proxyError === 'dns_error') parameters.set('rcode', visible(rcode));
@@ -96,7 +109,13 @@ const LONGEST_SENT_AT_ONCE = 16_384;
 export function isLastAnswer(fault: Fault, { expect, method, framing }: RequestHead): boolean {
   // Where the content is chunked, a request in its place is seen to be none of it.
   const uploads = framing.kind === 'length' && framing.length > LONGEST_SENT_AT_ONCE;
-  return (fault.kind.blame === 'proxy' && fault.code !== 'overloaded') || LAST.has(fault.code) || expect !== '' || uploads || method === 'CONNECT';
+  return (
+    (fault.kind.blame === 'proxy' && fault.code !== 'overloaded') ||
+    LAST.has(fault.code) ||
+    expect !== '' ||
+    uploads ||
+    method === 'CONNECT'
+  );
 }
 
 /** The whole answer as sent on the wire, where no request was read. */

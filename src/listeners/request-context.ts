@@ -3,7 +3,7 @@
  * exchange or tunnel that serves the request, answers when that fails, and ends
  * exactly once.
  *
- * Longer than 300 lines: it is the single owner of the exchange or tunnel.
+ * Longer than 400 lines: it is the single owner of the exchange or tunnel.
  */
 import type { Socket } from 'node:net';
 import type { HeadersConfig, TimeoutsConfig } from '../config/config.ts';
@@ -339,7 +339,11 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   contentEnd(trailers: RawFields): void {
     if (this.#state.kind !== 'exchange') return;
     // Credentials for this proxy are removed here, wherever they are (RFC 9110 §11.7.2).
-    this.#state.exchange.contentEnd(trailers.length === 0 || this.#headers === null ? [] : forwardRequestTrailers(trailers, nominatedBy(this.head?.fields ?? []), this.#headers));
+    this.#state.exchange.contentEnd(
+      trailers.length === 0 || this.#headers === null
+        ? []
+        : forwardRequestTrailers(trailers, nominatedBy(this.head?.fields ?? []), this.#headers),
+    );
   }
 
   drained(): void {
@@ -417,7 +421,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   /** A failed dial has already been counted where it was made. */
   #noteUpstream({ code, message, kind }: Fault): void {
-    if (kind.blame === 'upstream' && this.record.dialled) this.#environment.telemetry.upstreamFailed(this.record.destination, code, message);
+    if (kind.blame === 'upstream' && this.record.dialled)
+      this.#environment.telemetry.upstreamFailed(this.record.destination, code, message);
   }
 
   onUpgrade(upstream: Socket, head: ResponseHead, fields: RawFields): void {
@@ -454,10 +459,14 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
     const { bytesSent, bytesReceived } = this.record;
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
-    if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && bytesSent > 0 && bytesReceived === 0) this.#noteUpstream(fault);
+    if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && bytesSent > 0 && bytesReceived === 0)
+      this.#noteUpstream(fault);
     // A client that ends its direction may only have sent something, but TLS is nothing without an answer.
     const gaveUp = fault === null && this.tellsItsEnd && bytesReceived === 0;
-    this.#end(gaveUp ? new Fault('client-closed', 'the client closed its connection before the upstream had answered its ClientHello') : fault, closedBy);
+    this.#end(
+      gaveUp ? new Fault('client-closed', 'the client closed its connection before the upstream had answered its ClientHello') : fault,
+      closedBy,
+    );
   }
 
   #relay(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
@@ -506,14 +515,23 @@ function closerOf({ code }: Fault): ClosedBy {
 }
 
 /** Why the proxy has no time or memory for a new request; null: it has. */
-export function overloadFault(connection: Pick<ClientConnection, 'letIn'>, { overload }: RequestEnvironment, { startedAt }: AccessRecord): Fault | null {
+export function overloadFault(
+  connection: Pick<ClientConnection, 'letIn'>,
+  { overload }: RequestEnvironment,
+  { startedAt }: AccessRecord,
+): Fault | null {
   if (!connection.letIn) return overload?.refusal(startedAt) ?? null;
   connection.letIn = false;
   return null;
 }
 
 /** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
-export function endOverloaded({ telemetry, clientName, overload }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
+export function endOverloaded(
+  { telemetry, clientName, overload }: RequestEnvironment,
+  record: AccessRecord,
+  fault: Fault,
+  status: number,
+): void {
   noteRefused(record, clientName, fault, status);
   telemetry.ended(record, overload?.logsRefusal);
 }
@@ -522,7 +540,12 @@ export function endOverloaded({ telemetry, clientName, overload }: RequestEnviro
  * Logs and counts a fault that no request belongs to.
  * @param status that was sent; 0 for none
  */
-export function endUnread({ telemetry, denials, clientName }: RequestEnvironment, record: AccessRecord, fault: Fault, status: number): void {
+export function endUnread(
+  { telemetry, denials, clientName }: RequestEnvironment,
+  record: AccessRecord,
+  fault: Fault,
+  status: number,
+): void {
   noteRefused(record, clientName, fault, status);
   telemetry.ended(record);
   denials.note(record, fault, null);

@@ -44,7 +44,8 @@ export function createSelfCheck(planned: readonly ListenAddress[] = []): SelfChe
       // Addresses may change at run time. Partners rarely use a port of our listeners, so the system call is rare.
       return everywhere.has(port) && (isLocal(address) || isOnInterface(address));
     },
-    isOurs: (connected, port) => everywhere.has(port) && connected.localAddress !== undefined && connected.localAddress === connected.remoteAddress,
+    isOurs: (connected, port) =>
+      everywhere.has(port) && connected.localAddress !== undefined && connected.localAddress === connected.remoteAddress,
   };
   for (const { host, port } of planned) if (port !== 0) self.add({ address: host, port, family: '' });
   return self;

@@ -66,7 +66,11 @@ export class SniForm {
       const ask: Ask = { form: 'sni', peer: peerAt(peer.address), now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       request.hold(permit);
-      request.startTunnel((signal) => egress.openTunnel(permit, peer.port, record, signal), createSteeringGuard(request, permit, config()), head);
+      request.startTunnel(
+        (signal) => egress.openTunnel(permit, peer.port, record, signal),
+        createSteeringGuard(request, permit, config()),
+        head,
+      );
     } catch (error) {
       if (ech) record.noteDetail('a second, encrypted name may be inside (ECH), which cannot be read here');
       request.failed(error);
@@ -82,7 +86,11 @@ export class SniForm {
 function refuseMeshTls(record: AccessRecord): void {
   if (!record.host.startsWith('outbound_.')) return;
   record.verdict = 'deny';
-  throw new Fault('host-not-allowed', `${record.host} is the server name of a sidecar's own mTLS, and this proxy has no sidecar to end it`, {
-    remedy: 'set trafficPolicy.tls.mode: DISABLE for the proxy in the DestinationRule of the client\'s namespace; no host has to be added',
-  });
+  throw new Fault(
+    'host-not-allowed',
+    `${record.host} is the server name of a sidecar's own mTLS, and this proxy has no sidecar to end it`,
+    {
+      remedy: "set trafficPolicy.tls.mode: DISABLE for the proxy in the DestinationRule of the client's namespace; no host has to be added",
+    },
+  );
 }

@@ -109,9 +109,15 @@ class TlsFront {
       },
       onGiveUp: (why) => {
         if (why === 'reset') connection.left('the ClientHello');
-        else connection.guard(() => {
-          this.#refuse(connection, why === 'late' ? new Fault('request-timeout', 'the ClientHello did not arrive in time') : malformedHello('the connection ended in the middle of it'));
-        });
+        else
+          connection.guard(() => {
+            this.#refuse(
+              connection,
+              why === 'late'
+                ? new Fault('request-timeout', 'the ClientHello did not arrive in time')
+                : malformedHello('the connection ended in the middle of it'),
+            );
+          });
       },
     });
   };
@@ -127,7 +133,11 @@ class TlsFront {
     }
     const { serverName, random, ech } = result;
     const { terminator } = this.#terms;
-    if (serverName === null) this.#refuse(connection, new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }));
+    if (serverName === null)
+      this.#refuse(
+        connection,
+        new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }),
+      );
     else if (terminator?.names.has(serverName) === true) this.#terminate(connection, terminator, head);
     else this.#options.sni.onSteered(connection, { head, host: serverName, random, ech });
   }
@@ -179,7 +189,12 @@ class TlsFront {
   #onOther(connection: ClientConnection, reason: string, head: Buffer): void {
     const proxyHeader = proxyHeaderMistake(head, connection, this.#options.listener.proxyProtocol);
     if (proxyHeader !== null) this.#refuse(connection, proxyHeader);
-    else if (beginsLikeHttp(head)) connection.refuse(new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', { remedy: 'write https:// before this address, or use the port of an HTTP listener' }));
+    else if (beginsLikeHttp(head))
+      connection.refuse(
+        new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', {
+          remedy: 'write https:// before this address, or use the port of an HTTP listener',
+        }),
+      );
     else {
       this.#note(connection, malformedHello(reason, 'send TLS to this port, and nothing before it'));
       connection.destroy();
@@ -202,7 +217,10 @@ function outdated(): Fault {
   return new Fault('revoked', 'a reload changed how clients authenticate', { remedy: 'connect again' });
 }
 
-function malformedHello(reason: string, remedy = 'call by a host name without a final dot, and let a TLS library write the whole ClientHello'): Fault {
+function malformedHello(
+  reason: string,
+  remedy = 'call by a host name without a final dot, and let a TLS library write the whole ClientHello',
+): Fault {
   return new Fault('tls-hello-malformed', reason, { remedy });
 }
 

@@ -42,7 +42,13 @@ export class TlsTerminator {
     const context = serverContext(config);
     // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI,
     // so it verifies no certificate, and needs no lists.
-    this.#server = createServer({ ...serverOptions(config), crl: undefined, SNICallback: (_name, done) => { done(null, context); } });
+    this.#server = createServer({
+      ...serverOptions(config),
+      crl: undefined,
+      SNICallback: (_name, done) => {
+        done(null, context);
+      },
+    });
     this.#server.on('secureConnection', (socket) => {
       this.#secured(socket);
     });
@@ -73,11 +79,20 @@ export class TlsTerminator {
     const { clientCertificate } = this.#config;
     if (clientCertificate === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
     const certificate = socket.getPeerX509Certificate();
-    if (certificate === undefined) return { sans: NO_SANS, chain: NO_CHAIN, fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null };
+    if (certificate === undefined)
+      return {
+        sans: NO_SANS,
+        chain: NO_CHAIN,
+        fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null,
+      };
     if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate, this.#authorities), fault: null };
     // Typed as an Error, but it is only the code.
     const code = String(socket.authorizationError);
-    return { sans: NO_SANS, chain: NO_CHAIN, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
+    return {
+      sans: NO_SANS,
+      chain: NO_CHAIN,
+      fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`),
+    };
   }
 
   /** Takes the connection over; the caller counts it until it closes. */
@@ -87,7 +102,9 @@ export class TlsTerminator {
       this.#take(raw, key)?.handshake.onFault(goneAway());
     };
     const limit = new TimeLimit(handshake.timeout, () => {
-      this.#take(raw, key)?.handshake.onFault(new Fault('request-timeout', `the TLS handshake with the client did not end within ${handshake.timeout} ms`));
+      this.#take(raw, key)?.handshake.onFault(
+        new Fault('request-timeout', `the TLS handshake with the client did not end within ${handshake.timeout} ms`),
+      );
       raw.destroy();
     });
     raw.once('close', onClose);
@@ -140,7 +157,9 @@ function explainHandshakeError(error: NodeJS.ErrnoException & { reason?: string 
 }
 
 function goneAway(): Fault {
-  return new Fault('client-closed', 'the client closed its connection in the middle of the TLS handshake', { remedy: 'some clients do so when they do not accept the certificate' });
+  return new Fault('client-closed', 'the client closed its connection in the middle of the TLS handshake', {
+    remedy: 'some clients do so when they do not accept the certificate',
+  });
 }
 
 // The TLS alerts that the proxy sends without its own TLS session: the client's
@@ -215,7 +234,8 @@ const REASONS: Readonly<Record<string, string>> = {
   SELF_SIGNED_CERT_IN_CHAIN: 'none of the authorities in clientCaFile issued it',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
   // OpenSSL's reasons that have no name in Node.
-  UNSPECIFIED: 'OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known',
+  UNSPECIFIED:
+    'OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known',
 };
 
 const NO_CHAIN: readonly X509Certificate[] = [];
@@ -234,11 +254,14 @@ function chainOf(certificate: X509Certificate, authorities: readonly X509Certifi
   for (let next = certificate.issuerCertificate; next !== undefined; next = next.issuerCertificate) others.add(next);
   const chain = [certificate];
   for (const issued of chain) {
-    for (const other of others) if (issued.checkIssued(other) && Date.now() < other.validToDate.getTime() && others.delete(other)) chain.push(other);
+    for (const other of others)
+      if (issued.checkIssued(other) && Date.now() < other.validToDate.getTime() && others.delete(other)) chain.push(other);
   }
   return chain;
 }
 
 function refuseCertificate(detail: string): Fault {
-  return new Fault('client-certificate', detail, { remedy: 'show a certificate for clients that is valid now and was issued by an authority of tlsServer.clientCaFile' });
+  return new Fault('client-certificate', detail, {
+    remedy: 'show a certificate for clients that is valid now and was issued by an authority of tlsServer.clientCaFile',
+  });
 }

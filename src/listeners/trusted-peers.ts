@@ -40,7 +40,11 @@ export const NO_ADDRESS = '-';
 export function peerOf({ remoteAddress = NO_ADDRESS, remotePort = 0 }: Pick<Socket, 'remoteAddress' | 'remotePort'>): ClientPeer {
   // An IPv4 client of a dual-stack listener is known by its IPv4 address; any other mixed notation of the system is
   // normalised.
-  return { address: remoteAddress.startsWith('::') ? (canonicalIp(remoteAddress) ?? remoteAddress) : remoteAddress, port: remotePort, sans: NO_SANS };
+  return {
+    address: remoteAddress.startsWith('::') ? (canonicalIp(remoteAddress) ?? remoteAddress) : remoteAddress,
+    port: remotePort,
+    sans: NO_SANS,
+  };
 }
 
 /** The client of a connection that began with this header; null where the peer is itself the client. */

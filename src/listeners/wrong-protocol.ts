@@ -29,8 +29,12 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
     // RFC 8446 §5.1: a handshake record.
     case 0x16:
       return spoken.secure
-        ? new Fault('tls-on-http-port', 'TLS to this proxy is established, and the client began another TLS handshake inside it', { remedy: 'send CONNECT before the TLS for the destination, and begin TLS once: in the client or in its sidecar' })
-        : new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', { remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations' });
+        ? new Fault('tls-on-http-port', 'TLS to this proxy is established, and the client began another TLS handshake inside it', {
+            remedy: 'send CONNECT before the TLS for the destination, and begin TLS once: in the client or in its sidecar',
+          })
+        : new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', {
+            remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations',
+          });
     // RFC 1928 §3, and the older SOCKS 4.
     case 0x05:
     case 0x04:
@@ -40,7 +44,9 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
     // HTTP/2, and a PROXY header as text.
     case LETTER_P:
       return isHttp2(bytes)
-        ? new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', { remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel' })
+        ? new Fault('http2-on-http-port', 'this port speaks HTTP/1.1, the client began HTTP/2', {
+            remedy: 'use HTTP/1.1 to the proxy; HTTP/2 works inside a CONNECT tunnel',
+          })
         : proxyHeaderMistake(bytes, spoken, proxyProtocol);
     // A binary PROXY header; but RFC 9112 §2.2 allows empty lines first.
     case CR:
@@ -59,10 +65,16 @@ function isHttp2(bytes: Buffer): boolean {
 }
 
 /** A PROXY header where none is accepted; null: there is none. */
-export function proxyHeaderMistake(bytes: Buffer, { peer, proxyHeaderLength, secure }: Spoken, proxyProtocol: ListenerConfig['proxyProtocol']): Fault | null {
+export function proxyHeaderMistake(
+  bytes: Buffer,
+  { peer, proxyHeaderLength, secure }: Spoken,
+  proxyProtocol: ListenerConfig['proxyProtocol'],
+): Fault | null {
   if (!isProxyHeader(bytes)) return null;
   if (proxyHeaderLength > 0) {
-    return new Fault('proxy-protocol-malformed', 'a second PROXY header follows the first', { remedy: 'let only the load balancer next to this proxy write one' });
+    return new Fault('proxy-protocol-malformed', 'a second PROXY header follows the first', {
+      remedy: 'let only the load balancer next to this proxy write one',
+    });
   }
   const { address } = peer;
   const before = secure ? 'make the peer send it before TLS, and ' : '';

@@ -36,10 +36,14 @@ export const FAMILIES = ['IPv4', 'IPv6'] as const;
 type AddressFamily = (typeof FAMILIES)[number];
 const familyOf = (cidr: string): AddressFamily => (cidr.includes(':') ? 'IPv6' : 'IPv4');
 
-const tcp = (entries: readonly PortEntry[]): Port[] => mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...portRange(firstPort(entry), lastPort(entry)) }));
-const portRange = (first: number, last: number): Pick<Port, 'port' | 'endPort'> => (first === last ? { port: first } : { port: first, endPort: last });
+const tcp = (entries: readonly PortEntry[]): Port[] =>
+  mergePorts(entries).map((entry) => ({ protocol: 'TCP', ...portRange(firstPort(entry), lastPort(entry)) }));
+const portRange = (first: number, last: number): Pick<Port, 'port' | 'endPort'> =>
+  first === last ? { port: first } : { port: first, endPort: last };
 const peers = (blocks: readonly IpBlock[]): NetworkPolicyPeer[] => blocks.map((ipBlock) => ({ ipBlock }));
-const namespaces = (operator: 'In' | 'NotIn', values: readonly string[]): NetworkPolicyPeer => ({ namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator, values }] } });
+const namespaces = (operator: 'In' | 'NotIn', values: readonly string[]): NetworkPolicyPeer => ({
+  namespaceSelector: { matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator, values }] },
+});
 
 /** For the pods of the proxy, both directions. */
 export function proxyPolicy(config: Config, { namespace, clientNamespace }: Placement): Manifest {
@@ -82,12 +86,17 @@ export function outsideRanges({ clients, cluster, listeners }: Config, clientNam
 
 /** Of the load balancers that name clients; a sidecar, at 127.0.0.6, comes by no network. */
 export function trustedRanges({ http, tls }: Config['listeners']): string[] {
-  return [...new Set([...http, ...tls].flatMap(({ trustedPeers }) => trustedPeers))].filter((range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback');
+  return [...new Set([...http, ...tls].flatMap(({ trustedPeers }) => trustedPeers))].filter(
+    (range) => ipaddr.parseCIDR(range)[0].range() !== 'loopback',
+  );
 }
 
 /** Both selectors in one peer: these pods of that namespace. Two peers would be either. */
 function podsOf({ namespace, labels }: PodsConfig): NetworkPolicyPeer {
-  return { namespaceSelector: { matchLabels: namespaceLabel(namespace) }, ...(Object.keys(labels).length === 0 ? {} : { podSelector: { matchLabels: labels } }) };
+  return {
+    namespaceSelector: { matchLabels: namespaceLabel(namespace) },
+    ...(Object.keys(labels).length === 0 ? {} : { podSelector: { matchLabels: labels } }),
+  };
 }
 
 const once = <T>(items: readonly T[]): T[] => [...new Map(items.map((item) => [JSON.stringify(item), item])).values()];
@@ -105,7 +114,10 @@ function resolvers({ dns }: Config): EgressRule[] {
     ...own,
     {
       to: [
-        { namespaceSelector: { matchLabels: namespaceLabel('kube-system') }, podSelector: { matchExpressions: [{ key: 'k8s-app', operator: 'In', values: ['kube-dns', 'node-local-dns'] }] } },
+        {
+          namespaceSelector: { matchLabels: namespaceLabel('kube-system') },
+          podSelector: { matchExpressions: [{ key: 'k8s-app', operator: 'In', values: ['kube-dns', 'node-local-dns'] }] },
+        },
         ...peers(NODE_RESOLVERS.map((cidr) => ({ cidr }))),
       ],
       ports: bothProtocols(53),
@@ -113,14 +125,27 @@ function resolvers({ dns }: Config): EgressRule[] {
   ];
 }
 
-const bothProtocols = (port: number): Port[] => [{ protocol: 'UDP', port }, { protocol: 'TCP', port }];
+const bothProtocols = (port: number): Port[] => [
+  { protocol: 'UDP', port },
+  { protocol: 'TCP', port },
+];
 
 function waysOut(config: Config): EgressRule[] {
   const { probe } = config.sourceIp ?? { probe: null };
   const ways = [
-    ...config.destinations.flatMap((destination) => wayTo(config, destination.via, destination.addresses, destination.ports, config.cluster.destinations.find(({ name }) => name === destination.name))),
+    ...config.destinations.flatMap((destination) =>
+      wayTo(
+        config,
+        destination.via,
+        destination.addresses,
+        destination.ports,
+        config.cluster.destinations.find(({ name }) => name === destination.name),
+      ),
+    ),
     ...(probe === null ? [] : wayTo(config, probe.via, probe.addresses ?? singleRange(probe.host), [probe.port])),
-    ...config.clients.flatMap(({ tokens }) => tokens ?? []).flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToUrl(config, new URL(jwks.url)))),
+    ...config.clients
+      .flatMap(({ tokens }) => tokens ?? [])
+      .flatMap(({ jwks }) => (jwks.kind === 'file' ? [] : wayToUrl(config, new URL(jwks.url)))),
     ...(config.tracing === null ? [] : wayToUrl(config, new URL(config.tracing.endpoint), config.cluster.collector ?? undefined)),
   ];
   return once(ways);
@@ -130,15 +155,29 @@ function waysOut(config: Config): EgressRule[] {
  * With hops, only the nearest one is dialled from here, any of its parents. Pods that `cluster` names are selected as
  * pods: an ipBlock does not match them on Dataplane V2 (https://github.com/cilium/cilium/issues/14497).
  */
-function wayTo({ cluster }: Config, [nearest]: readonly HopConfig[], addresses: readonly string[] | null, ports: readonly PortEntry[], pods?: PodsConfig): EgressRule[] {
+function wayTo(
+  { cluster }: Config,
+  [nearest]: readonly HopConfig[],
+  addresses: readonly string[] | null,
+  ports: readonly PortEntry[],
+  pods?: PodsConfig,
+): EgressRule[] {
   if (nearest !== undefined) {
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
       const ranges = nearest.addresses ?? singleRange(host);
-      return [...wayToPods(inside, [port]), ...(ranges === null && inside !== undefined ? [] : [{ to: ranges === null ? ANY_ROUTABLE : peers(blocksOf(ranges)), ports: tcp([port]) }])];
+      return [
+        ...wayToPods(inside, [port]),
+        ...(ranges === null && inside !== undefined
+          ? []
+          : [{ to: ranges === null ? ANY_ROUTABLE : peers(blocksOf(ranges)), ports: tcp([port]) }]),
+      ];
     });
   }
-  const outside = addresses === null && pods !== undefined ? [] : [{ to: addresses === null ? ANY_PUBLIC : peers(blocksOf(addresses)), ports: tcp(ports) }];
+  const outside =
+    addresses === null && pods !== undefined
+      ? []
+      : [{ to: addresses === null ? ANY_PUBLIC : peers(blocksOf(addresses)), ports: tcp(ports) }];
   return [...wayToPods(pods, ports), ...outside];
 }
 
@@ -149,7 +188,9 @@ function wayToPods(pods: PodsConfig | undefined, ports: readonly PortEntry[]): E
 
 /** The addresses of a token issuer, or of a collector of traces, are not configured: a name is assumed to be public, unless it is pods. */
 function wayToUrl(config: Config, url: URL, pods?: PodsConfig): EgressRule[] {
-  return isThisMachine(url) ? [] : wayTo(config, [], rangeOfUrl(url), [url.port === '' ? (url.protocol === 'http:' ? 80 : 443) : Number(url.port)], pods);
+  return isThisMachine(url)
+    ? []
+    : wayTo(config, [], rangeOfUrl(url), [url.port === '' ? (url.protocol === 'http:' ? 80 : 443) : Number(url.port)], pods);
 }
 
 /** Null for a name. */
@@ -181,9 +222,13 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
   const known = destinations.flatMap(({ addresses }) => addresses ?? []);
   const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
   const everyPod = closed.length === 0 ? { namespaceSelector: {} } : namespaces('NotIn', closed);
-  const egress: EgressRule[] = [{ to: [everyPod] }, ...FAMILIES.flatMap((family) => allowedRest(family, known, unknownPorts(destinations, cluster, family)))];
+  const egress: EgressRule[] = [
+    { to: [everyPod] },
+    ...FAMILIES.flatMap((family) => allowedRest(family, known, unknownPorts(destinations, cluster, family))),
+  ];
   const open = subtract(outermost(direct), known);
-  if (open.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0)) egress.push({ to: peers(open) });
+  if (open.length > 0 && FAMILIES.some((family) => unknownPorts(destinations, cluster, family).length > 0))
+    egress.push({ to: peers(open) });
   return {
     apiVersion: API,
     kind: 'NetworkPolicy',
@@ -195,7 +240,10 @@ export function clientPolicy({ destinations, cluster }: Config, { clientNamespac
 /** All of a family except known addresses, and, if ports of unknown addresses are to be closed, except every public one. */
 function allowedRest(family: AddressFamily, known: readonly string[], closed: readonly PortEntry[]): EgressRule[] {
   const only = (blocks: readonly IpBlock[]): IpBlock[] => blocks.filter(({ cidr }) => familyOf(cidr) === family);
-  const rules: EgressRule[] = closed.length === 0 ? [{ to: peers(only(everywhereBut(known))) }] : [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }];
+  const rules: EgressRule[] =
+    closed.length === 0
+      ? [{ to: peers(only(everywhereBut(known))) }]
+      : [{ to: peers(only(internalBut(known))) }, { to: peers(only(publicBut(known))), ports: portsBut(closed) }];
   // An empty list would mean everybody, or every port.
   return rules.filter(({ to, ports }) => to.length > 0 && ports?.length !== 0);
 }
@@ -203,7 +251,9 @@ function allowedRest(family: AddressFamily, known: readonly string[], closed: re
 /** Ports of the destinations that may be anywhere in the family. */
 export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: AddressFamily): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
-  return destinations.filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family))).flatMap(askedPorts);
+  return destinations
+    .filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family)))
+    .flatMap(askedPorts);
 }
 
 /** Every port of TCP except these, and all of UDP except the same (HTTP/3). */
@@ -249,8 +299,15 @@ export function internalBut(ranges: readonly string[]): IpBlock[] {
 
 /** Any unicast address that a parent proxy may have, when its hop lists none. */
 export function routableBlocks(): IpBlock[] {
-  const never = NOT_PUBLIC.filter((range) => ['loopback', 'link-local', 'metadata', 'this-network', 'multicast', 'unspecified'].includes(range.class) || range.cidr === '240.0.0.0/4');
-  return subtract(EVERYWHERE, never.map(({ cidr }) => cidr));
+  const never = NOT_PUBLIC.filter(
+    (range) =>
+      ['loopback', 'link-local', 'metadata', 'this-network', 'multicast', 'unspecified'].includes(range.class) ||
+      range.cidr === '240.0.0.0/4',
+  );
+  return subtract(
+    EVERYWHERE,
+    never.map(({ cidr }) => cidr),
+  );
 }
 
 /** Made once: a policy may have thousands of destinations without addresses. */

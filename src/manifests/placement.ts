@@ -19,7 +19,13 @@ export const EXTERNAL_SERVICE = 'eco-egress-external';
 export const PORTS = { proxy: 3128, gateway: 8080, tls: 8443, admin: 9090 } as const;
 
 /** What the pods of base/deployment.yaml have: seconds from SIGTERM to SIGKILL, MiB of memory, the open tunnels beyond which the autoscaler adds one, and the directories of the policy and of the Secret's files. */
-export const POD = { grace: 40, memory: 1536, scaleAt: 1400, policy: '/etc/eco-egress/policy', certificates: '/etc/eco-egress/certificates' } as const;
+export const POD = {
+  grace: 40,
+  memory: 1536,
+  scaleAt: 1400,
+  policy: '/etc/eco-egress/policy',
+  certificates: '/etc/eco-egress/certificates',
+} as const;
 
 /** Labels of the proxy's pods. */
 export const PROXY_LABELS = { 'app.kubernetes.io/name': 'eco-egress' } as const;
@@ -41,7 +47,12 @@ export function namespaceLabel(name: string): Record<string, string> {
 export interface Manifest {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: Readonly<Record<string, string>>; readonly annotations?: Readonly<Record<string, string>> };
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
   readonly spec?: unknown;
   readonly data?: Readonly<Record<string, string>>;
 }

@@ -53,7 +53,10 @@ const HTTP_PORTS: ReadonlySet<number> = new Set([PLAIN_HTTP_PORT, 8080]);
 export function planSteering({ destinations }: Config, abilities: MeshAbilities): Steering {
   const notes: string[] = [];
   const table = buildHostTable(destinations.map(({ hosts }) => hosts));
-  const places = Map.groupBy(destinations.flatMap((owner) => owner.hosts.map((host) => ({ host, owner }))), ({ host }) => host);
+  const places = Map.groupBy(
+    destinations.flatMap((owner) => owner.hosts.map((host) => ({ host, owner }))),
+    ({ host }) => host,
+  );
   const rawTlsPorts = new Map(places.keys().map((host) => [host, tlsPortOf(table, destinations, host)]));
   const mixed = findMixed(rawTlsPorts);
   // A sidecar has one listener for a port, whatever the host: of two protocols, one would be read as the other.
@@ -70,14 +73,19 @@ export function planSteering({ destinations }: Config, abilities: MeshAbilities)
         continue;
       }
       if (!abilities.wildcards && host.startsWith('*.')) {
-        notes.push(`${name}: ${host} is not steered. Ambient steers by an address that it gives to each name, and a wildcard has none: list the names.`);
+        notes.push(
+          `${name}: ${host} is not steered. Ambient steers by an address that it gives to each name, and a wildcard has none: list the names.`,
+        );
         continue;
       }
       for (const owner of owners) {
         const refused = new Map<string, number[]>();
         const listed = askedPorts(owner);
         const wide = listed.filter((entry) => countPorts([entry]) > MOST_OF_A_RANGE);
-        for (const entry of wide) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`);
+        for (const entry of wide)
+          notes.push(
+            `${owner.name}: ${host}:${String(entry)} is not steered. A mesh lists every port by itself, and these are more than ${MOST_OF_A_RANGE}. Clients reach them by HTTPS_PROXY.`,
+          );
         for (const port of eachPort(listed.filter((entry) => !wide.includes(entry)))) {
           const found = wayFor(owner, host, port, abilities, rawTlsPorts.get(host), mixed.get(host));
           const way = typeof found === 'string' ? (whyNoRoom(port, found, numbers, protocols) ?? found) : found;
@@ -90,7 +98,8 @@ export function planSteering({ destinations }: Config, abilities: MeshAbilities)
             protocols.set(port, portProtocol(way));
           } else refused.set(way.why, [...(refused.get(way.why) ?? []), port]);
         }
-        for (const [why, them] of refused) for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
+        for (const [why, them] of refused)
+          for (const entry of mergePorts(them)) notes.push(`${owner.name}: ${host}:${String(entry)} is not steered. ${why}`);
       }
     }
     return routes.size === 0 ? [] : [{ name, ports: [...routes.values()] }];
@@ -107,16 +116,26 @@ export function askedPorts({ ports, upgradePlainHttp }: DestinationConfig): read
 function whyUnfit(host: string): string | null {
   if (isIP(host) !== 0) return 'is an address, and a mesh steers by names';
   if (host.includes('_')) return 'has an underscore, and Istio refuses objects with such a host';
-  return host.includes('.') ? null : 'has no dot, and Istio takes it for a Service of the clients\' namespace';
+  return host.includes('.') ? null : "has no dot, and Istio takes it for a Service of the clients' namespace";
 }
 
 type ProtocolOfPort = 'http' | 'tls';
 const portProtocol = (way: SteeringMode): ProtocolOfPort => (way === 'plain' ? 'http' : 'tls');
 
-function whyNoRoom(port: number, way: SteeringMode, numbers: ReadonlySet<number>, protocols: ReadonlyMap<number, ProtocolOfPort>): { readonly why: string } | null {
+function whyNoRoom(
+  port: number,
+  way: SteeringMode,
+  numbers: ReadonlySet<number>,
+  protocols: ReadonlyMap<number, ProtocolOfPort>,
+): { readonly why: string } | null {
   const taken = protocols.get(port);
-  if (taken !== undefined && taken !== portProtocol(way)) return { why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.` };
-  return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY ? null : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
+  if (taken !== undefined && taken !== portProtocol(way))
+    return {
+      why: `A mesh has one protocol for a port, and takes this one for ${taken.toUpperCase()} to other hosts of the policy. Clients reach it by HTTPS_PROXY or the gateway.`,
+    };
+  return numbers.has(port) || numbers.size < MOST_OF_AN_ENTRY
+    ? null
+    : { why: `A mesh takes ${MOST_OF_AN_ENTRY} ports of a destination at most. Clients reach it by HTTPS_PROXY.` };
 }
 
 /** Wildcards with a host below them that has another port for raw TLS: a mesh would steer that host by the wildcard's port, too. */
@@ -131,15 +150,29 @@ function findMixed(rawTlsPorts: ReadonlyMap<string, number>): Map<string, string
   return mixed;
 }
 
-function wayFor(destination: DestinationConfig, host: string, port: number, { tunnels, rawTls }: MeshAbilities, rawTlsPort: number | undefined, other: string | undefined): SteeringMode | { readonly why: string } {
+function wayFor(
+  destination: DestinationConfig,
+  host: string,
+  port: number,
+  { tunnels, rawTls }: MeshAbilities,
+  rawTlsPort: number | undefined,
+  other: string | undefined,
+): SteeringMode | { readonly why: string } {
   const takes = (form: Form): boolean => destination.forms.includes(form);
-  if (isPlain(destination, port)) return takes('host-routed') ? 'plain' : { why: 'HTTP arrives from a mesh in the form host-routed, which its forms leave out.' };
+  if (isPlain(destination, port))
+    return takes('host-routed') ? 'plain' : { why: 'HTTP arrives from a mesh in the form host-routed, which its forms leave out.' };
   // CONNECT has to name one host, which a wildcard is not.
   if (tunnels && takes('connect') && !host.startsWith('*.')) return 'tunnelled';
   if (!takes('sni')) return { why: 'TLS arrives from a mesh in the form sni, which its forms leave out.' };
   if (!rawTls) return { why: `No listener of the policy takes sni on port ${PORTS.tls}.` };
-  if (port === rawTlsPort && other !== undefined) return { why: `Raw TLS does not say its port, and the proxy takes another one for ${other}, which a mesh would steer along. List the names in place of the wildcard.` };
-  if (port !== rawTlsPort) return { why: `Raw TLS does not say its port, and the proxy takes ${rawTlsPort} for this host. CONNECT says it: the overlay sidecar-tunnel, for a host without a wildcard.` };
+  if (port === rawTlsPort && other !== undefined)
+    return {
+      why: `Raw TLS does not say its port, and the proxy takes another one for ${other}, which a mesh would steer along. List the names in place of the wildcard.`,
+    };
+  if (port !== rawTlsPort)
+    return {
+      why: `Raw TLS does not say its port, and the proxy takes ${rawTlsPort} for this host. CONNECT says it: the overlay sidecar-tunnel, for a host without a wildcard.`,
+    };
   return 'passed';
 }
 
@@ -163,26 +196,54 @@ export function serviceEntries({ name, ports }: SteeredDestination, { clientName
     apiVersion: NETWORKING,
     kind: 'ServiceEntry',
     metadata: { name: entryName, namespace: clientNamespace, ...(ambient ? { labels: { 'istio.io/use-waypoint': WAYPOINT } } : {}) },
-    spec: { hosts: of, location: 'MESH_EXTERNAL', resolution, exportTo: HERE_ALONE, ports: portsOf(ports.filter((port) => port.hosts.some((host) => of.includes(host)))) },
+    spec: {
+      hosts: of,
+      location: 'MESH_EXTERNAL',
+      resolution,
+      exportTo: HERE_ALONE,
+      ports: portsOf(ports.filter((port) => port.hosts.some((host) => of.includes(host)))),
+    },
   });
   const entries = (entryName: string, resolution: 'DNS' | 'NONE', of: readonly string[]): Manifest[] =>
-    Array.from({ length: Math.ceil(of.length / MOST_OF_AN_ENTRY) }, (_, index) => entry(index === 0 ? entryName : `${entryName}-${index + 1}`, resolution, of.slice(index * MOST_OF_AN_ENTRY, (index + 1) * MOST_OF_AN_ENTRY)));
+    Array.from({ length: Math.ceil(of.length / MOST_OF_AN_ENTRY) }, (_, index) =>
+      entry(
+        index === 0 ? entryName : `${entryName}-${index + 1}`,
+        resolution,
+        of.slice(index * MOST_OF_AN_ENTRY, (index + 1) * MOST_OF_AN_ENTRY),
+      ),
+    );
   const isWild = (host: string): boolean => host.startsWith('*.');
-  return [...entries(`${name}-external`, 'DNS', hosts.filter((host) => !isWild(host))), ...entries(`${name}-external-wildcard`, 'NONE', hosts.filter(isWild))];
+  return [
+    ...entries(
+      `${name}-external`,
+      'DNS',
+      hosts.filter((host) => !isWild(host)),
+    ),
+    ...entries(`${name}-external-wildcard`, 'NONE', hosts.filter(isWild)),
+  ];
 }
 
 function portsOf(ports: readonly SteeredPort[]): { number: number; name: string; protocol: string }[] {
   const unique = new Map(ports.map((steered) => [steered.port, portProtocol(steered.way)]));
   const usual: Record<ProtocolOfPort, number> = { http: 80, tls: 443 };
-  return [...unique].map(([number, kind]) => ({ number, name: usual[kind] === number ? kind : `${kind}-${number}`, protocol: kind.toUpperCase() }));
+  return [...unique].map(([number, kind]) => ({
+    number,
+    name: usual[kind] === number ? kind : `${kind}-${number}`,
+    protocol: kind.toUpperCase(),
+  }));
 }
 
 /** Routes requests for the partner to the proxy's port that accepts them. */
 export function virtualService({ name, ports }: SteeredDestination, placement: Placement): Manifest {
   const { clientNamespace } = placement;
-  const toProxy = (port: number, subset?: string) => [{ destination: { host: serviceHost(placement), ...(subset === undefined ? {} : { subset }), port: { number: port } } }];
+  const toProxy = (port: number, subset?: string) => [
+    { destination: { host: serviceHost(placement), ...(subset === undefined ? {} : { subset }), port: { number: port } } },
+  ];
   const tls = ports.flatMap(({ port, way, hosts }) => {
-    const route = (sniHosts: readonly string[], to: ReturnType<typeof toProxy>) => ({ match: [{ port, sniHosts, sourceNamespace: clientNamespace }], route: to });
+    const route = (sniHosts: readonly string[], to: ReturnType<typeof toProxy>) => ({
+      match: [{ port, sniHosts, sourceNamespace: clientNamespace }],
+      route: to,
+    });
     if (way === 'passed') return [route(hosts, toProxy(PORTS.tls))];
     if (way === 'tunnelled') return hosts.map((host) => route([host], toProxy(PORTS.proxy, subsetName(host, port))));
     return [];
@@ -215,7 +276,12 @@ export function destinationRule(destinations: readonly SteeredDestination[], pla
   const subsets = destinations.flatMap(({ ports }) =>
     ports
       .filter(({ way }) => way === 'tunnelled')
-      .flatMap(({ port, hosts }) => hosts.map((host) => ({ name: subsetName(host, port), trafficPolicy: { tunnel: { protocol: 'CONNECT', targetHost: host, targetPort: port } } }))),
+      .flatMap(({ port, hosts }) =>
+        hosts.map((host) => ({
+          name: subsetName(host, port),
+          trafficPolicy: { tunnel: { protocol: 'CONNECT', targetHost: host, targetPort: port } },
+        })),
+      ),
   );
   return {
     apiVersion: NETWORKING,
@@ -269,7 +335,10 @@ export function waypoint({ clientNamespace }: Placement): Manifest[] {
       apiVersion: 'gateway.networking.k8s.io/v1',
       kind: 'Gateway',
       metadata: { name: WAYPOINT, namespace: clientNamespace, labels: { 'istio.io/waypoint-for': 'service' } },
-      spec: { gatewayClassName: 'istio-waypoint', listeners: [{ name: 'mesh', port: 15008, protocol: 'HBONE', allowedRoutes: { namespaces: { from: 'Same' } } }] },
+      spec: {
+        gatewayClassName: 'istio-waypoint',
+        listeners: [{ name: 'mesh', port: 15008, protocol: 'HBONE', allowedRoutes: { namespaces: { from: 'Same' } } }],
+      },
     },
     {
       apiVersion: 'security.istio.io/v1',

@@ -16,7 +16,13 @@ export interface MemoryUse {
 /** Version 2 first; `own` finds the cgroup of the process in /proc/self/cgroup. */
 const LAYOUTS = [
   { own: /^0::(\/.*)$/m, directory: '', limit: 'memory.max', used: 'memory.current', cache: 'inactive_file' },
-  { own: /:memory:(\/.*)$/m, directory: 'memory', limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes', cache: 'total_inactive_file' },
+  {
+    own: /:memory:(\/.*)$/m,
+    directory: 'memory',
+    limit: 'memory.limit_in_bytes',
+    used: 'memory.usage_in_bytes',
+    cache: 'total_inactive_file',
+  },
 ] as const;
 
 /** More than any machine has: version 1 reports it when there is no limit. */

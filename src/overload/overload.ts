@@ -105,8 +105,16 @@ interface OverloadOptions extends OverloadProbes {
 }
 
 const REFUSALS = {
-  loop: RETRY_AFTER.map((retryAfter) => new Fault('overloaded', 'this proxy has more to do than it can', { retryAfter, remedy: 'try again, or add a replica' })),
-  memory: RETRY_AFTER.map((retryAfter) => new Fault('overloaded', 'this proxy is almost out of memory', { retryAfter, remedy: 'try again; give it more memory, or add a replica' })),
+  loop: RETRY_AFTER.map(
+    (retryAfter) => new Fault('overloaded', 'this proxy has more to do than it can', { retryAfter, remedy: 'try again, or add a replica' }),
+  ),
+  memory: RETRY_AFTER.map(
+    (retryAfter) =>
+      new Fault('overloaded', 'this proxy is almost out of memory', {
+        retryAfter,
+        remedy: 'try again; give it more memory, or add a replica',
+      }),
+  ),
 } as const;
 
 /** Samples the event loop and the memory, and decides whether each new request is refused. */
@@ -230,7 +238,10 @@ export class Overload {
     this.#acceptsPerTurn = this.#accepted / turns;
     this.#accepted = 0;
     this.#window += 1;
-    const slow = loopDelay > 0 && (this.#turnMs > loopDelay || this.#acceptsPerTurn >= SATURATED) && busy >= SATURATED * (busy + use.idle - before.idle);
+    const slow =
+      loopDelay > 0 &&
+      (this.#turnMs > loopDelay || this.#acceptsPerTurn >= SATURATED) &&
+      busy >= SATURATED * (busy + use.idle - before.idle);
     this.#slow = slow ? this.#slow + 1 : 0;
     this.#calm = slow || this.#refusedInWindow > 0 ? 0 : this.#calm + 1;
     this.#refusedInWindow = 0;
@@ -253,7 +264,13 @@ export class Overload {
 
   #become(cause: OverloadCause): void {
     if (cause === this.#cause) return;
-    this.#options.onChange({ cause, turnMs: this.#turnMs, acceptsPerTurn: this.#acceptsPerTurn, memory: this.#use, refused: this.#refused });
+    this.#options.onChange({
+      cause,
+      turnMs: this.#turnMs,
+      acceptsPerTurn: this.#acceptsPerTurn,
+      memory: this.#use,
+      refused: this.#refused,
+    });
     this.#cause = cause;
     this.#refused = 0;
     this.#calm = 0;

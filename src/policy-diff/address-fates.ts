@@ -34,7 +34,8 @@ export class AddressFates {
   of(mode: Policy['mode'], destination: DestinationConfig | null, address: string): AddressFate {
     const text = this.text(mode, destination);
     let guard = this.#guards.get(text);
-    if (guard === undefined) this.#guards.set(text, (guard = { judge: judgesAddresses(mode, destination) ?? (() => 'pass'), known: new Map() }));
+    if (guard === undefined)
+      this.#guards.set(text, (guard = { judge: judgesAddresses(mode, destination) ?? (() => 'pass'), known: new Map() }));
     let fate = guard.known.get(address);
     if (fate === undefined) guard.known.set(address, (fate = guard.judge(address)));
     return fate;
@@ -43,7 +44,8 @@ export class AddressFates {
   /** Equal for guards that decide alike. */
   text(mode: Policy['mode'], destination: DestinationConfig | null): string {
     let texts = this.#texts.get(destination);
-    if (texts === undefined) this.#texts.set(destination, (texts = { enforce: guardText('enforce', destination), report: guardText('report', destination) }));
+    if (texts === undefined)
+      this.#texts.set(destination, (texts = { enforce: guardText('enforce', destination), report: guardText('report', destination) }));
     return texts[mode];
   }
 }
@@ -70,7 +72,9 @@ export class FateSplitter {
   split(before: DiffVerdict, after: DiffVerdict): FatePart[] {
     const passes = [before.verdict !== 'deny', after.verdict !== 'deny'];
     if (!passes.includes(true)) return [{ before, after, resolved: null }];
-    const guards = [before, after].map(({ destination }, side) => (passes[side] === true ? this.#fates.text(this.#modes[side as 0 | 1], destination) : null));
+    const guards = [before, after].map(({ destination }, side) =>
+      passes[side] === true ? this.#fates.text(this.#modes[side as 0 | 1], destination) : null,
+    );
     if (guards[0] === guards[1] || (passes.includes(false) && guards.includes('parent'))) return [{ before, after, resolved: null }];
     const key = guards.join(' ');
     let groups = this.#known.get(key);
@@ -84,13 +88,22 @@ export class FateSplitter {
       if (known === undefined) parts.set(keys.join(' '), { before: one, after: other, resolved: null, groups: [group] });
       else known.groups.push(group);
     }
-    return [...parts.values()].map((part) => ({ before: part.before, after: part.after, resolved: describeGroups(part.groups, groups, passes.includes(false) && ((before.verdict === 'deny' ? after : before).destination ?? ANONYMOUS).addresses === null) }));
+    return [...parts.values()].map((part) => ({
+      before: part.before,
+      after: part.after,
+      resolved: describeGroups(
+        part.groups,
+        groups,
+        passes.includes(false) && ((before.verdict === 'deny' ? after : before).destination ?? ANONYMOUS).addresses === null,
+      ),
+    }));
   }
 
   /** Grouped by what guards check in an address: whether it is in their ranges, and whether it is public. */
   #cut(before: DiffVerdict, after: DiffVerdict): FateGroup[] {
     const ranges = [before, after].map(({ verdict, destination }) => (verdict === 'deny' ? [] : (destination?.addresses ?? [])));
-    const fateOf = ({ verdict, destination }: DiffVerdict, side: 0 | 1, address: string): AddressFate => (verdict === 'deny' ? 'pass' : this.#fates.of(this.#modes[side], destination, address));
+    const fateOf = ({ verdict, destination }: DiffVerdict, side: 0 | 1, address: string): AddressFate =>
+      verdict === 'deny' ? 'pass' : this.#fates.of(this.#modes[side], destination, address);
     const groups = new Map<string, FateGroup>();
     for (const atom of cutIntervals([...ranges.map((cidrs) => cidrs.map(readInterval)), ...SPECIAL])) {
       const vector = atom.lists.filter((list) => list < ranges.length).join();
@@ -98,7 +111,8 @@ export class FateSplitter {
       // A guard checks nothing else.
       const key = `${vector} ${isPublic}`;
       const known = groups.get(key);
-      if (known === undefined) groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], vector, isPublic, atoms: [atom] });
+      if (known === undefined)
+        groups.set(key, { fates: [fateOf(before, 0, atom.witness), fateOf(after, 1, atom.witness)], vector, isPublic, atoms: [atom] });
       else known.atoms.push(atom);
     }
     return [...groups.values()];
@@ -114,12 +128,14 @@ interface FateGroup {
 }
 
 /** Ranges that decide whether an address is public; the IPv4 ones again behind a translator's prefix. */
-const SPECIAL: readonly (readonly AddressInterval[])[] = [...IPV4_RANGES, ...IPV6_RANGES].map(({ cidr }) => [readInterval(cidr)]).concat(
-  IPV4_RANGES.map(({ cidr }) => {
-    const [address = '', bits = '32'] = cidr.split('/');
-    return [readInterval(`64:ff9b::${address}/${96 + Number(bits)}`)];
-  }),
-);
+const SPECIAL: readonly (readonly AddressInterval[])[] = [...IPV4_RANGES, ...IPV6_RANGES]
+  .map(({ cidr }) => [readInterval(cidr)])
+  .concat(
+    IPV4_RANGES.map(({ cidr }) => {
+      const [address = '', bits = '32'] = cidr.split('/');
+      return [readInterval(`64:ff9b::${address}/${96 + Number(bits)}`)];
+    }),
+  );
 
 function describeGroups(groups: readonly FateGroup[], all: readonly FateGroup[], usual: boolean): ResolvedSet {
   const [first] = groups.flatMap(({ vector, atoms }) => (vector === '' ? [] : atoms)).concat(groups.flatMap(({ atoms }) => atoms));
@@ -131,13 +147,24 @@ function describeGroups(groups: readonly FateGroup[], all: readonly FateGroup[],
     const listed = all.filter(({ vector }) => vector !== '');
     const none = !listed.some((group) => groups.includes(group));
     const left = none ? listed : listed.filter((group) => group.isPublic && !groups.includes(group));
-    parts.push(`public addresses${left.some(({ isPublic }) => isPublic) ? ` outside ${describeIntervals(intervalsOf(left), MOST_RANGES)}` : ''}`);
+    parts.push(
+      `public addresses${left.some(({ isPublic }) => isPublic) ? ` outside ${describeIntervals(intervalsOf(left), MOST_RANGES)}` : ''}`,
+    );
   }
   if (groups.some(({ vector, isPublic }) => vector === '' && !isPublic)) parts.push('other addresses that are not public');
-  for (const [vector, own] of Map.groupBy(groups.filter((group) => group.vector !== '' && !(free && group.isPublic)), (group) => group.vector)) {
+  for (const [vector, own] of Map.groupBy(
+    groups.filter((group) => group.vector !== '' && !(free && group.isPublic)),
+    (group) => group.vector,
+  )) {
     const whole = all.filter((group) => group.vector === vector);
     const ranges = describeIntervals(intervalsOf(whole), MOST_RANGES);
-    parts.push(own.length === whole.length ? ranges : own.some(({ isPublic }) => isPublic) ? `public addresses in ${ranges}` : `addresses in ${ranges} that are not public`);
+    parts.push(
+      own.length === whole.length
+        ? ranges
+        : own.some(({ isPublic }) => isPublic)
+          ? `public addresses in ${ranges}`
+          : `addresses in ${ranges} that are not public`,
+    );
   }
   return { ...set, text: parts.join(' or ') };
 }

@@ -73,7 +73,8 @@ export function cutIntervals(lists: readonly (readonly AddressInterval[])[]): Ad
       atoms.set(key, atom);
       for (const piece of withoutMapped({ bits, first: from, last: to - 1n })) {
         const before = atom.intervals.at(-1);
-        if (before?.bits === bits && before.last + 1n === piece.first) atom.intervals[atom.intervals.length - 1] = { ...before, last: piece.last };
+        if (before?.bits === bits && before.last + 1n === piece.first)
+          atom.intervals[atom.intervals.length - 1] = { ...before, last: piece.last };
         else atom.intervals.push(piece);
       }
       from = to;
@@ -116,7 +117,7 @@ const NOBODY_V4 = readInterval('192.0.2.1').first;
 export function listCidrs(interval: AddressInterval, most: number): string[] {
   const cidrs: string[] = [];
   const width = BigInt(interval.bits);
-  for (let at = interval.first; at <= interval.last && cidrs.length < most; ) {
+  for (let at = interval.first; at <= interval.last && cidrs.length < most;) {
     let size = 0n;
     while (size < width && (at & ((1n << (size + 1n)) - 1n)) === 0n && at + (1n << (size + 1n)) - 1n <= interval.last) size += 1n;
     cidrs.push(size === 0n ? writeAddress(interval, at) : `${writeAddress(interval, at)}/${width - size}`);
@@ -138,10 +139,13 @@ export function describeIntervals(intervals: readonly AddressInterval[], most: n
 /** In ascending order, adjacent ones joined; IPv4 inside IPv6 separates nothing. */
 export function joinIntervals(intervals: readonly AddressInterval[]): AddressInterval[] {
   const joined: AddressInterval[] = [];
-  for (const interval of intervals.toSorted((one, other) => one.bits - other.bits || (one.first < other.first ? -1 : one.first > other.first ? 1 : 0))) {
+  for (const interval of intervals.toSorted(
+    (one, other) => one.bits - other.bits || (one.first < other.first ? -1 : one.first > other.first ? 1 : 0),
+  )) {
     const before = joined.at(-1);
     const next = before?.bits === 128 && before.last + 1n === MAPPED.first ? MAPPED.last + 1n : (before?.last ?? 0n) + 1n;
-    if (before?.bits === interval.bits && next >= interval.first) joined[joined.length - 1] = { ...before, last: before.last > interval.last ? before.last : interval.last };
+    if (before?.bits === interval.bits && next >= interval.first)
+      joined[joined.length - 1] = { ...before, last: before.last > interval.last ? before.last : interval.last };
     else joined.push(interval);
   }
   return joined;

@@ -11,7 +11,11 @@ export interface TargetGroup extends CellTarget {
 }
 
 /** A change with its addresses. */
-export type FoundChange = Omit<CellChange, 'before' | 'after'> & { readonly before: DiffVerdict; readonly after: DiffVerdict; readonly resolved: ResolvedSet | null };
+export type FoundChange = Omit<CellChange, 'before' | 'after'> & {
+  readonly before: DiffVerdict;
+  readonly after: DiffVerdict;
+  readonly resolved: ResolvedSet | null;
+};
 
 interface OpenClass {
   change: FoundChange;
@@ -46,15 +50,25 @@ export class ClassCollector {
 
   /** In the order of `DIFF_CHANGES`. @param allPairs how many kinds of peers there are */
   *classes(allPairs: number, meter: Meter): Generator<undefined, DiffClass[]> {
-    const joined = new Map<string, Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }>();
+    const joined = new Map<
+      string,
+      Omit<DiffClass, 'codes'> & { readonly hosts: HostAtom[]; readonly prefixes: string[]; codes: DiffClass['codes'] }
+    >();
     for (const { change, group, pairs, codes } of [...this.#open.values()].flat()) {
       meter.spend(2 + (pairs.length >> 3));
       yield;
-      const who = pairs.length === allPairs ? 'all' : pairs.map((pair) => this.#id(pair)).sort((a, b) => a - b).join();
+      const who =
+        pairs.length === allPairs
+          ? 'all'
+          : pairs
+              .map((pair) => this.#id(pair))
+              .sort((a, b) => a - b)
+              .join();
       const key = `${group.prefix === null} ${who} ${this.#keyOf(change)}`;
       const known = joined.get(key);
       const prefixes = group.prefix === null ? [] : [group.prefix];
-      if (known === undefined) joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs.toSorted(byClient) });
+      if (known === undefined)
+        joined.set(key, { ...change, codes, change: kindOf(change), hosts: [...group.hosts], prefixes, peers: pairs.toSorted(byClient) });
       else {
         known.hosts.push(...group.hosts);
         known.prefixes.push(...prefixes);
@@ -66,7 +80,16 @@ export class ClassCollector {
 
   #keyOf(change: FoundChange): string {
     const { forms, schemes, ports, methods, paths, times, resolved } = change;
-    return JSON.stringify([changeText(change), forms, schemes, ports, methods, this.#pathsText(paths), times.map(String), resolved === null ? '' : this.#resolvedText(resolved)]);
+    return JSON.stringify([
+      changeText(change),
+      forms,
+      schemes,
+      ports,
+      methods,
+      this.#pathsText(paths),
+      times.map(String),
+      resolved === null ? '' : this.#resolvedText(resolved),
+    ]);
   }
 
   #pathsText({ cut, atoms }: PathSet): unknown {
@@ -87,7 +110,8 @@ export class ClassCollector {
 
 /** In the order of the files; peers that are no client come last. */
 function byClient(one: PeerPair, other: PeerPair): number {
-  const place = ({ before, after }: PeerPair): number => (typeof before === 'number' ? before : typeof after === 'number' ? after : Infinity);
+  const place = ({ before, after }: PeerPair): number =>
+    typeof before === 'number' ? before : typeof after === 'number' ? after : Infinity;
   return place(one) === place(other) ? 0 : place(one) - place(other);
 }
 

@@ -62,7 +62,11 @@ const EVERY_METHOD: MethodSet = { listed: [], others: true };
 const EVERY_PATH: PathCut = { lists: [], atoms: [{ kind: 'plain', vector: '', text: '/' }] };
 
 /** The rules that join the peer with a destination. */
-export function chainsOf({ policy }: PolicySide, who: PeerPair['before'], destinations: readonly CompiledDestination[]): readonly (readonly CompiledRule[])[] {
+export function chainsOf(
+  { policy }: PolicySide,
+  who: PeerPair['before'],
+  destinations: readonly CompiledDestination[],
+): readonly (readonly CompiledRule[])[] {
   const client = typeof who === 'number' ? policy.clients[who] : undefined;
   return destinations.map(({ index }) => client?.rules[index] ?? NO_RULE);
 }
@@ -71,15 +75,22 @@ export function chainsOf({ policy }: PolicySide, who: PeerPair['before'], destin
 export function* compareCell(comparison: Comparison, target: CellTarget, pair: PeerPair): Generator<undefined, CellChange[]> {
   const { sides, start, meter } = comparison;
   const { host, prefix, destinations } = target;
-  const chains = [chainsOf(sides[0], pair.before, destinations[0]), chainsOf(sides[1], pair.after, destinations[1])].map((side) => side.flat());
+  const chains = [chainsOf(sides[0], pair.before, destinations[0]), chainsOf(sides[1], pair.after, destinations[1])].map((side) =>
+    side.flat(),
+  );
   const parts = [...destinations[0], ...destinations[1], ...chains.flat()];
   const times = cutTimes(chains.flat(), start);
   const methods = cutMethods(parts);
   // The first atom is that of all other methods.
-  const ofOptions = Math.max(0, methods.findIndex(({ named }) => named?.includes('OPTIONS') === true));
+  const ofOptions = Math.max(
+    0,
+    methods.findIndex(({ named }) => named?.includes('OPTIONS') === true),
+  );
   const lists = ([0, 1] as const).flatMap((side): PathList[] => {
     const before = prefix === null ? '' : textBefore(prefix, destinations[side][0]);
-    return [...destinations[side], ...(chains[side] ?? [])].flatMap(({ config }) => (config.paths === null ? [] : [{ side, patterns: config.paths, before }]));
+    return [...destinations[side], ...(chains[side] ?? [])].flatMap(({ config }) =>
+      config.paths === null ? [] : [{ side, patterns: config.paths, before }],
+    );
   });
   const slashes = prefix !== null && destinations.flat().some(({ config }) => config.gateway?.encodedSlashes === 'allow');
   const cut = yield* comparison.paths.cut(lists, { gateway: prefix !== null, slashes, deeper: target.deeper });
@@ -96,15 +107,30 @@ export function* compareCell(comparison: Comparison, target: CellTarget, pair: P
     const peer = form === 'sni' ? (pair.bare ?? pair.peer) : pair.peer;
     const pieces: Piece[] = [];
     for (const [time, [from]] of times.entries()) {
-      for (const [port, portAtom] of form === 'sni' || form === 'gateway' ? NO_PORTS : nobody ? [[NO_DIMENSION, { witness: 443 }] as const] : ports.entries()) {
+      for (const [port, portAtom] of form === 'sni' || form === 'gateway'
+        ? NO_PORTS
+        : nobody
+          ? [[NO_DIMENSION, { witness: 443 }] as const]
+          : ports.entries()) {
         for (const [method, methodAtom] of blind ? UNSEEN_CONTENT : methods.entries()) {
           for (const [path, pathAtom] of blind ? UNSEEN_CONTENT : cut.atoms.entries()) {
             // Only OPTIONS can ask for a whole server (RFC 9112 §3.2.4).
             const whole = pathAtom?.text === '*';
             if (whole && method !== ofOptions) continue;
             meter.spend(4);
-            const shown = tunnel ? null : { method: whole ? 'OPTIONS' : (methodAtom?.witness ?? 'GET'), path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
-            const witness: DiffRequest = { form, scheme, peer, now: from, host: host ?? '', port: portAtom?.witness ?? 0, method: shown?.method ?? null, path: shown?.path ?? null };
+            const shown = tunnel
+              ? null
+              : { method: whole ? 'OPTIONS' : (methodAtom?.witness ?? 'GET'), path: `${prefix ?? ''}${pathAtom?.text ?? '/'}` };
+            const witness: DiffRequest = {
+              form,
+              scheme,
+              peer,
+              now: from,
+              host: host ?? '',
+              port: portAtom?.witness ?? 0,
+              method: shown?.method ?? null,
+              path: shown?.path ?? null,
+            };
             const before = judge(comparison, 0, witness, address);
             const after = judge(comparison, 1, witness, address);
             if (differ(comparison, before, after, address)) pieces.push({ time, port, method, path, before, after, witness });
@@ -137,7 +163,8 @@ function formsToTry({ host, destinations }: CellTarget, { bare }: PeerPair, addr
   if (host === null) return [{ form: 'gateway', scheme: 'http', schemes: BOTH }];
   const forms: FormToTry[] = (['connect', 'forward'] as const).map((form) => ({ form, scheme: 'http', schemes: BOTH }));
   // The scheme matters if plain HTTP is forwarded over TLS.
-  if (destinations.flat().every(({ config }) => config.upgradePlainHttp === null)) forms.push({ form: 'host-routed', scheme: 'http', schemes: BOTH });
+  if (destinations.flat().every(({ config }) => config.upgradePlainHttp === null))
+    forms.push({ form: 'host-routed', scheme: 'http', schemes: BOTH });
   else for (const scheme of BOTH) forms.push({ form: 'host-routed', scheme, schemes: [scheme] });
   // A ClientHello names no address (RFC 6066 §3).
   if (bare !== null && address === null) forms.push({ form: 'sni', scheme: 'https', schemes: BOTH });
@@ -153,7 +180,11 @@ function judge({ sides, fates }: Comparison, side: 0 | 1, request: DiffRequest, 
 
 function differ({ sides, fates }: Comparison, before: DiffVerdict, after: DiffVerdict, address: string | null): boolean {
   if (keyOfVerdict(before) !== keyOfVerdict(after)) return true;
-  return address === null && before.verdict !== 'deny' && fates.text(sides[0].policy.mode, before.destination) !== fates.text(sides[1].policy.mode, after.destination);
+  return (
+    address === null &&
+    before.verdict !== 'deny' &&
+    fates.text(sides[0].policy.mode, before.destination) !== fates.text(sides[1].policy.mode, after.destination)
+  );
 }
 
 interface Cuts {
@@ -167,7 +198,12 @@ const DIMENSIONS = ['path', 'method', 'port', 'time'] as const;
 
 /** Joins along one dimension after the other, so few boxes are left; they do not overlap. */
 function joinPieces(pieces: readonly Piece[], form: Form, schemes: DiffBox['schemes'], { times, ports, methods, cut }: Cuts): CellChange[] {
-  let joined = pieces.map((piece) => ({ ...piece, change: changeText(piece), codes: [[piece.before.code], [piece.after.code]] as [string[], string[]], sets: { path: [piece.path], method: [piece.method], port: [piece.port], time: [piece.time] } }));
+  let joined = pieces.map((piece) => ({
+    ...piece,
+    change: changeText(piece),
+    codes: [[piece.before.code], [piece.after.code]] as [string[], string[]],
+    sets: { path: [piece.path], method: [piece.method], port: [piece.port], time: [piece.time] },
+  }));
   for (const dimension of DIMENSIONS) {
     const groups = new Map<string, (typeof joined)[number]>();
     for (const piece of joined) {
@@ -190,14 +226,23 @@ function joinPieces(pieces: readonly Piece[], form: Form, schemes: DiffBox['sche
     schemes,
     ports: sets.port.includes(NO_DIMENSION) ? EVERY_PORT : joinSpans(sets.port.flatMap((index) => ports[index]?.spans ?? [])),
     methods: sets.method.includes(NO_DIMENSION) ? EVERY_METHOD : joinMethods(sets.method, methods),
-    paths: sets.path.includes(NO_DIMENSION) || sets.path.length === cut.atoms.length ? { cut: EVERY_PATH, atoms: [0] } : { cut, atoms: sets.path.toSorted((a, b) => a - b) },
-    times: joinSpans(sets.time.flatMap((index) => { const span = times[index]; return span === undefined ? [] : [[span[0], span[1] - 1] as const]; })).map(([from, to]) => [from, to + 1] as const),
+    paths:
+      sets.path.includes(NO_DIMENSION) || sets.path.length === cut.atoms.length
+        ? { cut: EVERY_PATH, atoms: [0] }
+        : { cut, atoms: sets.path.toSorted((a, b) => a - b) },
+    times: joinSpans(
+      sets.time.flatMap((index) => {
+        const span = times[index];
+        return span === undefined ? [] : [[span[0], span[1] - 1] as const];
+      }),
+    ).map(([from, to]) => [from, to + 1] as const),
   }));
 }
 
 function joinMethods(indexes: readonly number[], methods: Cuts['methods']): MethodSet {
   const chosen = new Set(indexes);
-  if (methods.every(({ named }, index) => named !== null || !chosen.has(index))) return { listed: [...chosen].flatMap((index) => methods[index]?.named ?? []), others: false };
+  if (methods.every(({ named }, index) => named !== null || !chosen.has(index)))
+    return { listed: [...chosen].flatMap((index) => methods[index]?.named ?? []), others: false };
   return { listed: methods.flatMap(({ named }, index) => (chosen.has(index) ? [] : (named ?? []))), others: true };
 }
 
@@ -217,11 +262,17 @@ export function joinSpans(spans: readonly Span[]): Span[] {
  * @param sniPort the port that it leads to
  */
 function joinForms(changes: readonly CellChange[], sniPort: number): CellChange[] {
-  const steered = join(changes, (one, other) => one.forms[0] === 'host-routed' && other.forms[0] === 'host-routed' && samePorts(one, other));
+  const steered = join(
+    changes,
+    (one, other) => one.forms[0] === 'host-routed' && other.forms[0] === 'host-routed' && samePorts(one, other),
+  );
   return join(steered, (one, other) => {
     if (one.schemes.length !== other.schemes.length || one.schemes[0] !== other.schemes[0]) return false;
     if (!other.forms.includes('sni')) return samePorts(one, other);
-    return (one.forms.includes('connect') || one.forms.includes('forward')) && one.ports.some(([first, last]) => first <= sniPort && sniPort <= last);
+    return (
+      (one.forms.includes('connect') || one.forms.includes('forward')) &&
+      one.ports.some(([first, last]) => first <= sniPort && sniPort <= last)
+    );
   });
 }
 
@@ -231,7 +282,13 @@ function join(changes: readonly CellChange[], fits: (one: CellChange, other: Cel
     const same = joined.findIndex((known) => sameLimits(known, change) && fits(known, change));
     const known = joined[same];
     if (known === undefined) joined.push(change);
-    else joined[same] = { ...known, forms: [...new Set([...known.forms, ...change.forms])], schemes: [...new Set([...known.schemes, ...change.schemes])], codes: joinCodes([known.codes, change.codes]) };
+    else
+      joined[same] = {
+        ...known,
+        forms: [...new Set([...known.forms, ...change.forms])],
+        schemes: [...new Set([...known.schemes, ...change.schemes])],
+        codes: joinCodes([known.codes, change.codes]),
+      };
   }
   return joined;
 }
@@ -242,7 +299,11 @@ function samePorts(one: DiffBox, other: DiffBox): boolean {
 
 function sameLimits(one: CellChange, other: CellChange): boolean {
   if (changeText(one) !== changeText(other) || String(one.times) !== String(other.times)) return false;
-  return JSON.stringify(one.methods) === JSON.stringify(other.methods) && one.paths.cut === other.paths.cut && String(one.paths.atoms) === String(other.paths.atoms);
+  return (
+    JSON.stringify(one.methods) === JSON.stringify(other.methods) &&
+    one.paths.cut === other.paths.cut &&
+    String(one.paths.atoms) === String(other.paths.atoms)
+  );
 }
 
 /**

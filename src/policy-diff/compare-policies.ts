@@ -63,14 +63,32 @@ export function* comparePolicies(before: Policy, after: Policy, start: number, m
       const [pair] = bucket.pairs;
       if (pair === undefined || !contents.mayDiffer(group, pair)) continue;
       for (const change of yield* compareCell(comparison, group, pair)) {
-        const parts = group.host === null || isIP(group.host) === 0 ? fates.split(change.before, change.after) : [{ before: change.before, after: change.after, resolved: null }];
-        for (const part of parts) found.add(group, bucket.pairs, { ...change, ...part, codes: [part.before.code === change.before.code ? change.codes[0] : [part.before.code], part.after.code === change.after.code ? change.codes[1] : [part.after.code]] });
+        const parts =
+          group.host === null || isIP(group.host) === 0
+            ? fates.split(change.before, change.after)
+            : [{ before: change.before, after: change.after, resolved: null }];
+        for (const part of parts)
+          found.add(group, bucket.pairs, {
+            ...change,
+            ...part,
+            codes: [
+              part.before.code === change.before.code ? change.codes[0] : [part.before.code],
+              part.after.code === change.after.code ? change.codes[1] : [part.after.code],
+            ],
+          });
       }
       yield;
     }
   }
   const patterns = new Set(sides.flatMap(({ policy }) => policy.destinations.flatMap(({ config }) => config.hosts)));
-  return { classes: yield* found.classes(pairs.length, meter), pairs, patterns, prefixes: [...sides[0].prefixes], start, clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]] };
+  return {
+    classes: yield* found.classes(pairs.length, meter),
+    pairs,
+    patterns,
+    prefixes: [...sides[0].prefixes],
+    start,
+    clients: sides.map(({ policy }) => policy.clients.map(({ config }) => config.name)) as [string[], string[]],
+  };
 }
 
 /** Synchronously. @throws {TooMuchWork} */
@@ -91,7 +109,15 @@ function groupHosts(sides: readonly [PolicySide, PolicySide]): IndexedTarget[] {
     const key = `${one.join()} ${later.join()} ${isIP(atom.witness) === 0 ? '' : atom.witness}`;
     const known = groups.get(key);
     if (known !== undefined) known.hosts.push(atom);
-    else groups.set(key, { host: atom.witness, prefix: null, deeper: [], hosts: [atom], indexes: [one, later], destinations: [pick(sides[0], one), pick(sides[1], later)] });
+    else
+      groups.set(key, {
+        host: atom.witness,
+        prefix: null,
+        deeper: [],
+        hosts: [atom],
+        indexes: [one, later],
+        destinations: [pick(sides[0], one), pick(sides[1], later)],
+      });
   }
   return [...groups.values()];
 }
@@ -144,9 +170,21 @@ function sortPeers(sides: readonly [PolicySide, PolicySide], pairs: readonly Pee
     ids.set(row, id);
     return String(id);
   };
-  const groups = Map.groupBy(pairs, ({ before, after, bare }) => `${rowOf(sides[0], before)} ${rowOf(sides[1], after)} ${clientNameOf(sides[0], before) === clientNameOf(sides[1], after) ? '' : `${clientNameOf(sides[0], before)} ${clientNameOf(sides[1], after)}`} ${bare !== null}`);
-  const all = [...groups.values()].map((own): PeerBucket => ({ pairs: own, stranger: own[0] === undefined ? '' : contents.strangerText(own[0]) }));
-  const joined = ([0, 1] as const).map((side) => joinBuckets(sides[side].policy, all.map(({ pairs: [pair] }) => (side === 0 ? pair?.before : pair?.after))));
+  const groups = Map.groupBy(
+    pairs,
+    ({ before, after, bare }) =>
+      `${rowOf(sides[0], before)} ${rowOf(sides[1], after)} ${clientNameOf(sides[0], before) === clientNameOf(sides[1], after) ? '' : `${clientNameOf(sides[0], before)} ${clientNameOf(sides[1], after)}`} ${bare !== null}`,
+  );
+  const all = [...groups.values()].map((own): PeerBucket => ({
+    pairs: own,
+    stranger: own[0] === undefined ? '' : contents.strangerText(own[0]),
+  }));
+  const joined = ([0, 1] as const).map((side) =>
+    joinBuckets(
+      sides[side].policy,
+      all.map(({ pairs: [pair] }) => (side === 0 ? pair?.before : pair?.after)),
+    ),
+  );
   return { all, joined: [joined[0] ?? new Map<number, number[]>(), joined[1] ?? new Map<number, number[]>()] };
 }
 
@@ -203,7 +241,12 @@ class Contents {
   constructor(sides: readonly [PolicySide, PolicySide]) {
     this.#sides = sides;
     this.#destinations = sides.map(({ policy }) => policy.destinations.map(({ config }) => destinationText(policy, config)));
-    this.#rules = sides.map(({ policy, ruleNames }) => policy.rules.map(({ config, index }) => { const { methods, paths, from, until, report } = decisiveOf(config); return JSON.stringify([ruleNames[index], methods, paths, from, until, report]); }));
+    this.#rules = sides.map(({ policy, ruleNames }) =>
+      policy.rules.map(({ config, index }) => {
+        const { methods, paths, from, until, report } = decisiveOf(config);
+        return JSON.stringify([ruleNames[index], methods, paths, from, until, report]);
+      }),
+    );
   }
 
   mayDiffer({ destinations, prefix }: IndexedTarget, pair: PeerPair): boolean {
@@ -222,7 +265,16 @@ class Contents {
 
   /** For peers that are joined with a destination of the group. */
   rulesText({ destinations }: IndexedTarget, pair: PeerPair): string {
-    return ([0, 1] as const).map((side) => `${this.#who(side, pair)} ${chainsOf(this.#sides[side], side === 0 ? pair.before : pair.after, destinations[side]).map((chain) => chain.map(({ index }) => index).join()).join(';')}`).join(' ') + this.#names(pair);
+    return (
+      ([0, 1] as const)
+        .map(
+          (side) =>
+            `${this.#who(side, pair)} ${chainsOf(this.#sides[side], side === 0 ? pair.before : pair.after, destinations[side])
+              .map((chain) => chain.map(({ index }) => index).join())
+              .join(';')}`,
+        )
+        .join(' ') + this.#names(pair)
+    );
   }
 
   /** For peers that are joined with none: a peer that is no client has its code. */
@@ -245,5 +297,16 @@ class Contents {
 
 function destinationText({ mode }: Policy, config: CompiledDestination['config']): string {
   const { name, ports, forms, methods, paths, report, gateway, upgradePlainHttp } = config;
-  return JSON.stringify([name, mergePorts(ports).map(String), ports[0] === undefined ? '' : String(ports[0]), forms.toSorted(), methods, paths, report, gateway?.encodedSlashes, upgradePlainHttp, guardText(mode, config)]);
+  return JSON.stringify([
+    name,
+    mergePorts(ports).map(String),
+    ports[0] === undefined ? '' : String(ports[0]),
+    forms.toSorted(),
+    methods,
+    paths,
+    report,
+    gateway?.encodedSlashes,
+    upgradePlainHttp,
+    guardText(mode, config),
+  ]);
 }

@@ -37,7 +37,10 @@ export function cutPorts(destinations: readonly CompiledDestination[]): PortAtom
     if (before?.[1] === first - 1) before[1] = last;
     else spans.push([first, last]);
   }
-  return [...atoms.values()].map((spans) => ({ spans, witness: USUAL_PORTS.find((port) => spans.some(([first, last]) => first <= port && port <= last)) ?? spans[0]?.[0] ?? 1 }));
+  return [...atoms.values()].map((spans) => ({
+    spans,
+    witness: USUAL_PORTS.find((port) => spans.some(([first, last]) => first <= port && port <= last)) ?? spans[0]?.[0] ?? 1,
+  }));
 }
 
 /** Methods that are in the same lists. */
@@ -47,7 +50,22 @@ export interface MethodAtom {
   readonly witness: string;
 }
 
-const USUAL_METHODS = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'PROPFIND', 'REPORT', 'SEARCH', 'LINK', 'MKCOL', 'LOCK', 'PURGE'];
+const USUAL_METHODS = [
+  'GET',
+  'POST',
+  'PUT',
+  'DELETE',
+  'PATCH',
+  'HEAD',
+  'OPTIONS',
+  'PROPFIND',
+  'REPORT',
+  'SEARCH',
+  'LINK',
+  'MKCOL',
+  'LOCK',
+  'PURGE',
+];
 
 /** Every method is in exactly one atom. */
 export function cutMethods(parts: readonly (CompiledDestination | CompiledRule)[]): MethodAtom[] {
@@ -79,7 +97,10 @@ export class PathCutter {
    * @param gateway paths below a prefix, with `path` of each side put before the rest; null: whole paths
    * @param ambiguity whether ambiguous paths are a piece of their own
    */
-  *cut(lists: readonly PathList[], { gateway, slashes, deeper }: { readonly gateway: boolean; readonly slashes: boolean; readonly deeper: readonly string[] }): Generator<undefined, PathCut> {
+  *cut(
+    lists: readonly PathList[],
+    { gateway, slashes, deeper }: { readonly gateway: boolean; readonly slashes: boolean; readonly deeper: readonly string[] },
+  ): Generator<undefined, PathCut> {
     const distinct = [...new Map(lists.map((list) => [JSON.stringify(gateway ? list : [list.patterns]), list])).values()];
     const key = JSON.stringify([distinct, gateway, slashes, deeper]);
     let cut = this.#known.get(key);
@@ -89,17 +110,25 @@ export class PathCutter {
 
   *#make(lists: readonly PathList[], gateway: boolean, slashes: boolean, deeper: readonly string[]): Generator<undefined, PathCut> {
     if (lists.length === 0 && !gateway) return { lists, atoms: [{ kind: 'plain', vector: '', text: '/' }] };
-    const tokens = lists.map(({ patterns, before }) => ({ patterns: patterns.map((pattern) => tokenizePath(canonicalPath(pattern))), before }));
+    const tokens = lists.map(({ patterns, before }) => ({
+      patterns: patterns.map((pattern) => tokenizePath(canonicalPath(pattern))),
+      before,
+    }));
     // Paths of a longer prefix are marked by their own list, and left out.
     const nested = { patterns: deeper.flatMap((prefix) => [tokenizePath(prefix), tokenizePath(`${prefix}/*`)]), before: '' };
-    const found = yield* cutTexts(deeper.length === 0 ? tokens : [...tokens, nested], { texts: 'path', encodedSlashes: slashes }, this.#meter);
+    const found = yield* cutTexts(
+      deeper.length === 0 ? tokens : [...tokens, nested],
+      { texts: 'path', encodedSlashes: slashes },
+      this.#meter,
+    );
     const atoms = found.flatMap(({ vector, text, slashed }): PathAtom[] => {
       if (deeper.length > 0 && vector.endsWith('1')) return [];
       return [{ kind: slashed ? 'slashed' : 'plain', vector: vector.slice(0, lists.length), text }];
     });
     // The only path without a slash: OPTIONS for a whole server, or a prefix alone.
     const bare = vectorOfPath(lists, gateway ? '' : '*');
-    if (!atoms.some(({ kind, vector }) => kind === 'plain' && vector === bare)) atoms.push({ kind: 'plain', vector: bare, text: gateway ? '' : '*' });
+    if (!atoms.some(({ kind, vector }) => kind === 'plain' && vector === bare))
+      atoms.push({ kind: 'plain', vector: bare, text: gateway ? '' : '*' });
     atoms.push({ kind: 'ambiguous', vector: '', text: '/a//b' });
     return { lists, atoms };
   }

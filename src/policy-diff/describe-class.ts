@@ -17,7 +17,12 @@ const LAST_OF_PORTS = 65_535;
 export function describeClass(diff: PolicyDiff, one: DiffClass): string {
   const { hosts, prefixes, methods, paths, times, resolved } = one;
   const parts = [
-    prefixes.length > 0 ? describePrefixes(diff, prefixes) : describeHosts(diff, hosts.map(({ pattern }) => pattern)),
+    prefixes.length > 0
+      ? describePrefixes(diff, prefixes)
+      : describeHosts(
+          diff,
+          hosts.map(({ pattern }) => pattern),
+        ),
     describePorts(one),
     describeForms(one),
     describeMethods(methods),
@@ -61,7 +66,9 @@ function describeHosts({ patterns }: PolicyDiff, hosts: readonly string[]): stri
     if (host === OTHER_HOSTS) return 'any host that neither file names';
     // The others are counted.
     if (!host.startsWith('*.') || index >= MOST_IN_LIST) return host;
-    const within = [...patterns].filter((pattern) => pattern !== host && pattern.endsWith(host.slice(1)) && (!pattern.startsWith('*.') || pattern.length > host.length));
+    const within = [...patterns].filter(
+      (pattern) => pattern !== host && pattern.endsWith(host.slice(1)) && (!pattern.startsWith('*.') || pattern.length > host.length),
+    );
     return `any ${within.every((pattern) => named.has(pattern)) ? '' : 'other '}host below ${host}`;
   });
   return joinTexts(texts, 'and');
@@ -71,7 +78,11 @@ function describePorts({ ports, forms, prefixes }: DiffClass): string {
   if (prefixes.length > 0 || (forms.length === 1 && forms[0] === 'sni')) return '';
   const sum = ports.reduce((total, [first, last]) => total + last - first + 1, 0);
   if (sum === LAST_OF_PORTS) return 'any port';
-  const show = (spans: readonly Span[]): string => joinTexts(spans.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)), 'and');
+  const show = (spans: readonly Span[]): string =>
+    joinTexts(
+      spans.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)),
+      'and',
+    );
   const left = gaps(ports);
   if (sum > LAST_OF_PORTS / 2 && left.length <= ports.length) return `any port but ${show(left)}`;
   return `${sum === 1 ? 'port' : 'ports'} ${show(ports)}`;
@@ -92,12 +103,19 @@ function describeForms({ forms, schemes, prefixes }: DiffClass): string {
   if (prefixes.length > 0) return '';
   const steered = schemes.length === 1 ? (schemes[0] === 'http' ? ' in plain HTTP' : ' in TLS that ends here') : '';
   if (FORMS.every((form) => form === 'gateway' || forms.includes(form))) return 'by any form';
-  return `by ${joinTexts(HTTP_FORMS.filter((form) => forms.includes(form)).map(String).concat(forms.includes('sni') ? ['sni'] : []), 'or')}${steered}`;
+  return `by ${joinTexts(
+    HTTP_FORMS.filter((form) => forms.includes(form))
+      .map(String)
+      .concat(forms.includes('sni') ? ['sni'] : []),
+    'or',
+  )}${steered}`;
 }
 
 function describeMethods({ listed, others }: MethodSet): string {
   if (listed.length === 0) return others ? '' : 'no method';
-  return others ? `any method but ${joinTexts(listed, 'and')}` : `${listed.length === 1 ? 'method' : 'methods'} ${joinTexts(listed, 'and')}`;
+  return others
+    ? `any method but ${joinTexts(listed, 'and')}`
+    : `${listed.length === 1 ? 'method' : 'methods'} ${joinTexts(listed, 'and')}`;
 }
 
 function describeTimes(times: readonly Span[], start: number): string {
@@ -119,7 +137,8 @@ function describePeers({ pairs, clients }: PolicyDiff, peers: readonly PeerPair[
   };
   const isClient = (pair: PeerPair): boolean => nameOf(pair, 0) !== null && nameOf(pair, 0) === nameOf(pair, 1);
   const others = pairs.filter((pair) => !peers.includes(pair));
-  if (peers.length > others.length && others.every(isClient) && !peers.every(isClient)) return `anyone but ${joinTexts(namesOf(others, nameOf), 'and')}`;
+  if (peers.length > others.length && others.every(isClient) && !peers.every(isClient))
+    return `anyone but ${joinTexts(namesOf(others, nameOf), 'and')}`;
   const same = namesOf(peers.filter(isClient), nameOf);
   const strangers = peers.filter((pair) => nameOf(pair, 0) === null && nameOf(pair, 1) === null);
   const groups = Map.groupBy(
@@ -144,7 +163,10 @@ function describeEvidence(evidence: readonly PeerEvidence[]): string {
   for (const one of evidence.toSorted((a, b) => Number(a.shown !== null) - Number(b.shown !== null))) {
     if (one.shown !== null && covers(known, one.intervals)) continue;
     if (one.shown === null) known.push(...one.intervals);
-    else if (needed.some(({ shown, intervals }) => shown !== null && one.shown?.includes(shown) === true && covers(intervals, one.intervals))) continue;
+    else if (
+      needed.some(({ shown, intervals }) => shown !== null && one.shown?.includes(shown) === true && covers(intervals, one.intervals))
+    )
+      continue;
     needed.push(one);
   }
   const texts = needed.filter(({ shown }) => shown !== null).map(describeShownEvidence);
@@ -176,7 +198,13 @@ function covers(intervals: readonly AddressInterval[], others: readonly AddressI
 /** The arguments of `explain` for the witness of a class. */
 export function explainArguments(diff: PolicyDiff, { witness }: DiffClass): string[] {
   const { form, peer, host, port, method, path, now } = witness;
-  const who = ['--client', peer.address, ...(peer.user === null ? [] : ['--user', peer.user]), ...(peer.token === null ? [] : ['--subject', peer.token.subject]), ...peer.sans.flatMap((san) => ['--san', san])];
+  const who = [
+    '--client',
+    peer.address,
+    ...(peer.user === null ? [] : ['--user', peer.user]),
+    ...(peer.token === null ? [] : ['--subject', peer.token.subject]),
+    ...peer.sans.flatMap((san) => ['--san', san]),
+  ];
   const when = now === diff.start ? [] : ['--at', formatMoment(now)];
   const asked = ((): string[] => {
     switch (form) {
@@ -185,7 +213,10 @@ export function explainArguments(diff: PolicyDiff, { witness }: DiffClass): stri
       case 'sni':
         return ['TLS', host];
       case 'forward':
-        return [method ?? 'GET', `${port === DEFAULT_PORT.https ? `https://${bracketed(host)}` : `http://${port === DEFAULT_PORT.http ? bracketed(host) : formatAuthority(host, port)}`}${path === '*' ? '' : (path ?? '')}`];
+        return [
+          method ?? 'GET',
+          `${port === DEFAULT_PORT.https ? `https://${bracketed(host)}` : `http://${port === DEFAULT_PORT.http ? bracketed(host) : formatAuthority(host, port)}`}${path === '*' ? '' : (path ?? '')}`,
+        ];
       case 'host-routed':
         return ['--host', port === DEFAULT_PORT.http ? bracketed(host) : formatAuthority(host, port), method ?? 'GET', path ?? '/'];
       case 'gateway':

@@ -13,14 +13,21 @@ export function describePaths({ cut, atoms }: PathSet, prefix: string | null): s
   if (atoms.length === cut.atoms.length) return '';
   const chosen = atoms.flatMap((index) => cut.atoms[index] ?? []);
   const parts: string[] = [];
-  const [plain, slashed] = (['plain', 'slashed'] as const).map((kind) => chosen.flatMap((atom) => (atom.kind === kind ? [atom.vector] : [])));
+  const [plain, slashed] = (['plain', 'slashed'] as const).map((kind) =>
+    chosen.flatMap((atom) => (atom.kind === kind ? [atom.vector] : [])),
+  );
   const text = describeVectors(cut, 'plain', plain ?? []);
   const slashedText = describeVectors(cut, 'slashed', slashed ?? []);
   const hasSlashed = cut.atoms.some(({ kind }) => kind === 'slashed');
   if (text !== '' && (!hasSlashed || text === slashedText)) parts.push(text);
-  else parts.push(...(text === '' ? [] : [`${text} without encoded slashes`]), ...(slashedText === '' ? [] : [`${slashedText} with encoded slashes`]));
+  else
+    parts.push(
+      ...(text === '' ? [] : [`${text} without encoded slashes`]),
+      ...(slashedText === '' ? [] : [`${slashedText} with encoded slashes`]),
+    );
   const everything = text === slashedText || !hasSlashed;
-  if (chosen.some(({ kind }) => kind === 'ambiguous') && !(everything && text.startsWith(`${ANY_PATH} but`))) parts.push('any path with two readings');
+  if (chosen.some(({ kind }) => kind === 'ambiguous') && !(everything && text.startsWith(`${ANY_PATH} but`)))
+    parts.push('any path with two readings');
   // Below a prefix, an ambiguous path is refused before anything else.
   if (parts.length === 1 && parts[0] === ANY_PATH) return prefix === null ? 'any path with one reading' : '';
   return parts.join(' or ');
@@ -32,7 +39,7 @@ function describeVectors(cut: PathCut, kind: 'plain' | 'slashed', wanted: readon
   const others = all.filter((vector) => !wanted.includes(vector));
   if (others.length === 0) return ANY_PATH;
   const texts: string[] = [];
-  for (let left = wanted; left[0] !== undefined; ) {
+  for (let left = wanted; left[0] !== undefined;) {
     const [first] = left;
     const cube = widen(first, others);
     texts.push(describeCube(cut, cube));
@@ -62,10 +69,13 @@ function fits(cube: string, vector: string): boolean {
 }
 
 function describeCube({ lists }: PathCut, cube: string): string {
-  const having = (value: string): string[][] => lists.flatMap((list, index) => (cube[index] === value ? [list.patterns.map((pattern) => withoutBase(pattern, list.before))] : []));
+  const having = (value: string): string[][] =>
+    lists.flatMap((list, index) => (cube[index] === value ? [list.patterns.map((pattern) => withoutBase(pattern, list.before))] : []));
   const outside = having('0').flat();
   const inside = having('1').map((patterns) => patterns.filter((pattern) => !outside.includes(pattern)));
-  const except = [...new Set(outside)].filter((pattern) => inside.every((patterns) => !patterns.includes(pattern) && patterns.some((one) => meet(one, pattern))));
+  const except = [...new Set(outside)].filter((pattern) =>
+    inside.every((patterns) => !patterns.includes(pattern) && patterns.some((one) => meet(one, pattern))),
+  );
   const paths = inside.map((patterns) => [...new Set(patterns)].join(', ')).join(' that are also ');
   const but = except.join(', ');
   if (paths === '') return but === '' ? ANY_PATH : `any path but ${but}`;
@@ -79,7 +89,14 @@ function withoutBase(pattern: string, base: string): string {
 
 function meet(one: string, other: string): boolean {
   try {
-    return runSteps(intersects(tokenizePath(canonicalPath(one)), tokenizePath(canonicalPath(other)), { texts: 'path', encodedSlashes: false }, new BoundedMeter(MOST_STEPS_OF_PAIR)));
+    return runSteps(
+      intersects(
+        tokenizePath(canonicalPath(one)),
+        tokenizePath(canonicalPath(other)),
+        { texts: 'path', encodedSlashes: false },
+        new BoundedMeter(MOST_STEPS_OF_PAIR),
+      ),
+    );
   } catch {
     return true;
   }

@@ -23,7 +23,8 @@ const countClasses = (number: number): string => `${number} ${number === 1 ? 'cl
  * @param stream colours only where it is a terminal
  */
 export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.WritableStream): string {
-  const paint = (change: DiffChange, text: string): string => styleText(change === 'allowed' ? 'green' : change === 'denied' ? 'red' : 'yellow', text, { stream });
+  const paint = (change: DiffChange, text: string): string =>
+    styleText(change === 'allowed' ? 'green' : change === 'denied' ? 'red' : 'yellow', text, { stream });
   return DIFF_CHANGES.map((change) => {
     const classes = diff.classes.filter((one) => one.change === change);
     if (classes.length === 0) return '';
@@ -41,13 +42,18 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
 
 /** No access changes: a few of them are enough. */
 function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string {
-  const lines = classes.slice(0, MOST_REFUSED_SHOWN).map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
+  const lines = classes
+    .slice(0, MOST_REFUSED_SHOWN)
+    .map((one) => `  ${SIGNS.refused} ${escapeText(describeClass(diff, one))}: ${escapeText(describeOutcome(one))}\n`);
   return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED_SHOWN ? `  and ${classes.length - MOST_REFUSED_SHOWN} more, which --json shows\n` : ''}`;
 }
 
 /** What the arguments of `explain` do not include. */
 function describeCircumstances({ resolved, forms, schemes }: DiffClass): string {
-  const notes = [...(resolved === null || resolved.usual ? [] : [`resolving to ${resolved.witness}`]), ...(forms.includes('host-routed') && schemes.join() === 'https' ? ['over TLS, for which explain takes no steered request'] : [])];
+  const notes = [
+    ...(resolved === null || resolved.usual ? [] : [`resolving to ${resolved.witness}`]),
+    ...(forms.includes('host-routed') && schemes.join() === 'https' ? ['over TLS, for which explain takes no steered request'] : []),
+  ];
   return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
 }
 
@@ -66,14 +72,30 @@ export function reportClasses(diff: PolicyDiff): unknown[] {
     ports: one.ports.map(([first, last]) => (first === last ? String(first) : `${first}-${last}`)),
     methods: one.methods.others ? { allBut: one.methods.listed } : { only: one.methods.listed },
     times: one.times.map(([from, until]) => ({ from: moment(from), until: moment(until) })),
-    clients: one.peers.map((pair) => ({ before: typeof pair.before === 'number' ? diff.clients[0][pair.before] : pair.before, after: typeof pair.after === 'number' ? diff.clients[1][pair.after] : pair.after, peer: pair.peer })),
+    clients: one.peers.map((pair) => ({
+      before: typeof pair.before === 'number' ? diff.clients[0][pair.before] : pair.before,
+      after: typeof pair.after === 'number' ? diff.clients[1][pair.after] : pair.after,
+      peer: pair.peer,
+    })),
     resolving: one.resolved?.text ?? null,
-    witness: { ...one.witness, now: moment(one.witness.now), resolves: one.resolved?.witness ?? null, explain: explainArguments(diff, one) },
+    witness: {
+      ...one.witness,
+      now: moment(one.witness.now),
+      resolves: one.resolved?.witness ?? null,
+      explain: explainArguments(diff, one),
+    },
   }));
 }
 
 function plainVerdict({ verdict, code, client, destination, rule, leads }: DiffVerdict): unknown {
-  return { verdict, code, client, destination: destination?.name ?? null, rule: rule === null ? null : `rules[${rule}]`, leads: leads === '' ? null : leads };
+  return {
+    verdict,
+    code,
+    client,
+    destination: destination?.name ?? null,
+    rule: rule === null ? null : `rules[${rule}]`,
+    leads: leads === '' ? null : leads,
+  };
 }
 
 function moment(ms: number): string | null {
@@ -96,8 +118,17 @@ const LONGEST_SUMMARISED = 300;
 /** `2 classes of requests newly allowed, 1 newly denied`. */
 export function summariseDiff(diff: PolicyDiff): DiffSummary {
   const count = (change: DiffChange): number => diff.classes.filter((one) => one.change === change).length;
-  const told = ([['allowed', 'newly allowed'], ['denied', 'newly denied'], ['otherwise', 'decided otherwise'], ['refused', 'denied with another code']] as const).flatMap(([change, text]) => (count(change) === 0 ? [] : [`${count(change)} ${text}`]));
+  const told = (
+    [
+      ['allowed', 'newly allowed'],
+      ['denied', 'newly denied'],
+      ['otherwise', 'decided otherwise'],
+      ['refused', 'denied with another code'],
+    ] as const
+  ).flatMap(([change, text]) => (count(change) === 0 ? [] : [`${count(change)} ${text}`]));
   const sentence = told.length === 0 ? 'It decides every request as before.' : `Classes of requests: ${told.join(', ')}.`;
-  const classes = diff.classes.slice(0, MOST_SUMMARISED).map((one: DiffClass) => escapeUnsafe(bound(`${HEADINGS[one.change]}: ${describeClass(diff, one)}`, LONGEST_SUMMARISED)));
+  const classes = diff.classes
+    .slice(0, MOST_SUMMARISED)
+    .map((one: DiffClass) => escapeUnsafe(bound(`${HEADINGS[one.change]}: ${describeClass(diff, one)}`, LONGEST_SUMMARISED)));
   return { different: told.length > 0, denies: count('denied') > 0, sentence, classes };
 }

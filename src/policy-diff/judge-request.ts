@@ -86,7 +86,16 @@ export function askOf(side: PolicySide, { form, peer, now, host, port, scheme, m
       const gateway = destination?.config.gateway ?? null;
       if (prefix === null || destination === undefined || gateway === null) return null;
       const rest = `${gateway.basePath}${(path ?? '').slice(prefix.length)}`;
-      return { form, peer, now, host: gateway.host, port: gateway.port, method, path: rest.charCodeAt(0) === SLASH ? rest : `/${rest}`, destination: destination.config.name };
+      return {
+        form,
+        peer,
+        now,
+        host: gateway.host,
+        port: gateway.port,
+        method,
+        path: rest.charCodeAt(0) === SLASH ? rest : `/${rest}`,
+        destination: destination.config.name,
+      };
     }
   }
 }
@@ -94,13 +103,23 @@ export function askOf(side: PolicySide, { form, peer, now, host, port, scheme, m
 /** The verdict on a request, by `decide`. Addresses of a name are not checked. */
 export function judgeRequest(side: PolicySide, request: DiffRequest): DiffVerdict {
   const ask = askOf(side, request);
-  if (ask === null) return { verdict: 'deny', code: 'host-not-allowed', client: null, destination: null, rule: null, ruleName: null, leads: '' };
+  if (ask === null)
+    return { verdict: 'deny', code: 'host-not-allowed', client: null, destination: null, rule: null, ruleName: null, leads: '' };
   const verdict = decide(side.policy, ask);
   const client = verdict.client?.name ?? null;
-  if (verdict.verdict === 'deny') return { verdict: 'deny', code: verdict.code, client, destination: verdict.destination, rule: null, ruleName: null, leads: '' };
+  if (verdict.verdict === 'deny')
+    return { verdict: 'deny', code: verdict.code, client, destination: verdict.destination, rule: null, ruleName: null, leads: '' };
   const rule = verdict.rule === '-' ? null : Number(verdict.rule.slice('rules['.length, -1));
   const ruleName = rule === null ? null : (side.ruleNames[rule] ?? null);
-  return { verdict: verdict.verdict, code: verdict.verdict === 'report' ? verdict.would.code : 'ok', client, destination: verdict.destination, rule, ruleName, leads: leadsTo(request, ask, side) };
+  return {
+    verdict: verdict.verdict,
+    code: verdict.verdict === 'report' ? verdict.would.code : 'ok',
+    client,
+    destination: verdict.destination,
+    rule,
+    ruleName,
+    leads: leadsTo(request, ask, side),
+  };
 }
 
 function leadsTo(request: DiffRequest, ask: Ask, { policy, gateways, prefixes }: PolicySide): string {
@@ -138,11 +157,18 @@ export function judgesAddresses(mode: Policy['mode'], destination: DestinationCo
 /** Both sides of a comparison. */
 export function makeSides(before: Policy, after: Policy): readonly [before: PolicySide, after: PolicySide] {
   const policies = [before, after] as const;
-  const names = nameRules(before.rules.map(({ config }) => config), after.rules.map(({ config }) => config));
+  const names = nameRules(
+    before.rules.map(({ config }) => config),
+    after.rules.map(({ config }) => config),
+  );
   const prefixes = new Set(policies.flatMap(({ destinations }) => destinations.flatMap(({ config }) => config.gateway?.prefix ?? [])));
   const sideOf = (policy: Policy, ruleNames: readonly string[]): PolicySide => ({
     policy,
-    gateways: new Map(policy.destinations.flatMap((destination) => (destination.config.gateway === null ? [] : [[destination.config.gateway.prefix, destination] as const]))),
+    gateways: new Map(
+      policy.destinations.flatMap((destination) =>
+        destination.config.gateway === null ? [] : [[destination.config.gateway.prefix, destination] as const],
+      ),
+    ),
     prefixes,
     ruleNames,
   });

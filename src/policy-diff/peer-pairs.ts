@@ -76,14 +76,23 @@ export function* pairPeers(policies: readonly [before: Policy, after: Policy], m
   const pairs = new Map<string, PeerPair>();
   const seen = new Map<string, PeerEvidence[]>();
   // Places among the earlier and then the later clients.
-  const places = new Map(certificates.map((certificate) => [certificate, certificate.clients.flatMap((listed, side) => listed.map((index) => index + (side === 0 ? 0 : policies[0].clients.length)))]));
+  const places = new Map(
+    certificates.map((certificate) => [
+      certificate,
+      certificate.clients.flatMap((listed, side) => listed.map((index) => index + (side === 0 ? 0 : policies[0].clients.length))),
+    ]),
+  );
   const needMore = new Set(all.flatMap((client, place) => (needsMore(client) ? [place] : [])));
   // Of a password or token and two names that no client needs with one, two decide in both files: each two are a case, too.
-  const besides = certificates.filter((certificate) => certificate.sans.length < 2 || places.get(certificate)?.some((place) => needMore.has(place)) === true);
+  const besides = certificates.filter(
+    (certificate) => certificate.sans.length < 2 || places.get(certificate)?.some((place) => needMore.has(place)) === true,
+  );
   for (const shown of shows) {
     meter.spend(all.length >> 8);
     const whole = new Set(all.flatMap((client, place) => (showsFor(client, shown) ? [place] : [])));
-    const byShown = all.flatMap((client, place) => (whole.has(place) && client.certificates === null && needMore.has(place) ? [place] : []));
+    const byShown = all.flatMap((client, place) =>
+      whole.has(place) && client.certificates === null && needMore.has(place) ? [place] : [],
+    );
     for (const certificate of shown.text === null ? certificates : besides) {
       meter.spend(1);
       yield;
@@ -120,7 +129,11 @@ interface PairSighting {
   readonly intervals: readonly AddressInterval[];
 }
 
-function note(pairs: Map<string, PeerPair>, found: Map<string, PeerEvidence>, { before, after, peer, shown, intervals }: PairSighting): void {
+function note(
+  pairs: Map<string, PeerPair>,
+  found: Map<string, PeerEvidence>,
+  { before, after, peer, shown, intervals }: PairSighting,
+): void {
   const key = `${before} ${after}`;
   let pair = pairs.get(key);
   if (pair === undefined) pairs.set(key, (pair = { before, after, peer, bare: null, evidence: [] }));
@@ -147,7 +160,12 @@ function showsFor({ basic, tokens }: ClientConfig, { user, token }: ShownCredent
   if (basic !== null && !basic.some((entry) => entry.user === user)) return false;
   if (tokens === null) return true;
   if (token === null) return false;
-  return tokens.some(({ issuer, audience, subjects }) => issuer === token.issuer && token.audiences.includes(audience) && subjects.some((pattern) => matchWildcard(pattern, token.subject, NAME_STOPS)));
+  return tokens.some(
+    ({ issuer, audience, subjects }) =>
+      issuer === token.issuer &&
+      token.audiences.includes(audience) &&
+      subjects.some((pattern) => matchWildcard(pattern, token.subject, NAME_STOPS)),
+  );
 }
 
 const OTHER_USER = 'credentials of no client';
@@ -167,11 +185,19 @@ function* listShown(clients: readonly (readonly ClientConfig[])[], meter: Meter)
     const own = tokens.filter((token) => token.issuer === issuer);
     const audiences = [...new Set(own.map(({ audience }) => audience))];
     // Several audiences in one token count like several tokens; at most two decide the first match in either file.
-    const sets = [...audiences.map((audience) => [audience]), ...audiences.flatMap((one, index) => audiences.slice(index + 1).map((other) => [one, other]))];
+    const sets = [
+      ...audiences.map((audience) => [audience]),
+      ...audiences.flatMap((one, index) => audiences.slice(index + 1).map((other) => [one, other])),
+    ];
     const lists = own.map(({ subjects }) => ({ patterns: subjects.map((pattern) => tokenizeText(pattern, NAME_STOPS)), before: '' }));
     for (const { vector, text: subject } of yield* cutTexts(lists, { texts: 'text', encodedSlashes: false }, meter)) {
       if (!vector.includes('1')) continue;
-      for (const chosen of sets) shows.push({ user: null, token: { issuer, audiences: chosen, subject }, text: `a token of ${subject} from ${issuer}${audiences.length > 1 ? ` for ${chosen.join(' and ')}` : ''}` });
+      for (const chosen of sets)
+        shows.push({
+          user: null,
+          token: { issuer, audiences: chosen, subject },
+          text: `a token of ${subject} from ${issuer}${audiences.length > 1 ? ` for ${chosen.join(' and ')}` : ''}`,
+        });
     }
   }
   return shows;
@@ -190,20 +216,37 @@ function* listCertificates(clients: readonly (readonly ClientConfig[])[], meter:
   const names = lists.flat(2);
   const hosts = new Set(names.filter((name) => name.startsWith('DNS:')).map((name) => name.slice('DNS:'.length)));
   for (const { witness } of listHostAtoms(hosts)) add(`DNS:${witness}`);
-  const uris = lists.flat().map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, NAME_STOPS)), before: '' }));
-  if (uris.some(({ patterns }) => patterns.length > 0)) for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter)) if (vector.includes('1')) add(text);
+  const uris = lists
+    .flat()
+    .map((own) => ({ patterns: own.filter((name) => !name.startsWith('DNS:')).map((name) => tokenizeText(name, NAME_STOPS)), before: '' }));
+  if (uris.some(({ patterns }) => patterns.length > 0))
+    for (const { text, vector } of yield* cutTexts(uris, { texts: 'text', encodedSlashes: false }, meter))
+      if (vector.includes('1')) add(text);
   const found = [...singles.values()];
   const both: CertificateAtom[] = [];
   // Clients that stand in the same order in both files decide alike whatever names a certificate has together.
   const texts = clients.map((side) => side.map((client) => JSON.stringify(client)));
-  const textsOf = (side: number, places: readonly number[]): string => places.toSorted((a, b) => a - b).map((place) => texts[side]?.[place]).join();
-  const [earlier, later] = clients.map((side, at) => textsOf(at, [...side.keys()].filter((place) => side[place]?.certificates !== null)));
+  const textsOf = (side: number, places: readonly number[]): string =>
+    places
+      .toSorted((a, b) => a - b)
+      .map((place) => texts[side]?.[place])
+      .join();
+  const [earlier, later] = clients.map((side, at) =>
+    textsOf(
+      at,
+      [...side.keys()].filter((place) => side[place]?.certificates !== null),
+    ),
+  );
   for (const [index, one] of earlier === later ? [] : found.entries()) {
     yield;
     for (const other of found.slice(index + 1)) {
       meter.spend(1);
       const together = one.clients.map((side, at) => [...new Set([...side, ...(other.clients[at] ?? [])])]);
-      if ((mayDisagree(clients, one, other) || mayDisagree(clients, other, one)) && textsOf(0, together[0] ?? []) !== textsOf(1, together[1] ?? [])) both.push({ sans: [...one.sans, ...other.sans], clients: together });
+      if (
+        (mayDisagree(clients, one, other) || mayDisagree(clients, other, one)) &&
+        textsOf(0, together[0] ?? []) !== textsOf(1, together[1] ?? [])
+      )
+        both.push({ sans: [...one.sans, ...other.sans], clients: together });
     }
   }
   return [{ sans: [], clients: clients.map(() => []) }, ...found, ...both];
@@ -214,7 +257,10 @@ function mayDisagree(clients: readonly (readonly ClientConfig[])[], one: Certifi
   const least = ({ clients: lists }: CertificateAtom, side: number): number => Math.min(...(lists[side] ?? []));
   // A client with further conditions may not match after all.
   const most = ({ clients: lists }: CertificateAtom, side: number): number => {
-    const sure = (lists[side] ?? []).find((index) => { const client = clients[side]?.[index]; return client?.addresses === null && client.basic === null && client.tokens === null; });
+    const sure = (lists[side] ?? []).find((index) => {
+      const client = clients[side]?.[index];
+      return client?.addresses === null && client.basic === null && client.tokens === null;
+    });
     return sure ?? Infinity;
   };
   return least(one, 0) < most(other, 0) && least(other, 1) < most(one, 1);
@@ -246,4 +292,3 @@ function shortNameBelow(suffix: string, patterns: ReadonlySet<string>): string |
   }
   return null;
 }
-

@@ -27,7 +27,11 @@ export function tokenizePath(pattern: string): TokenPattern {
   if (rest === '*' || rest === '**') return [...literal(pattern.slice(0, star)), { kind: 'star', stops: [] }];
   const segments = pattern.slice(1).split('/');
   if (segments.at(-1) === '**') segments[segments.length - 1] = '*';
-  const tokens: Token[] = segments.flatMap((segment, index): Token[] => (segment === '**' && index < segments.length - 1 ? [{ kind: 'segments' }] : [...literal('/'), ...withStars(segment, ['/', ...SEGMENT_STOPS], ['/'])]));
+  const tokens: Token[] = segments.flatMap((segment, index): Token[] =>
+    segment === '**' && index < segments.length - 1
+      ? [{ kind: 'segments' }]
+      : [...literal('/'), ...withStars(segment, ['/', ...SEGMENT_STOPS], ['/'])],
+  );
   return segments.at(-1)?.endsWith('*') === true ? [...tokens, { kind: 'segments' }] : tokens;
 }
 
@@ -38,7 +42,11 @@ export function tokenizeText(pattern: string, stops: readonly string[]): TokenPa
 
 function withStars(pattern: string, stops: readonly string[], lastStops: readonly string[]): Token[] {
   const last = pattern.length - 1;
-  return pattern.split('').map((character, index): Token => (character === '*' ? { kind: 'star', stops: index === last ? lastStops : stops } : { kind: 'char', code: character.charCodeAt(0) }));
+  return pattern
+    .split('')
+    .map((character, index): Token =>
+      character === '*' ? { kind: 'star', stops: index === last ? lastStops : stops } : { kind: 'char', code: character.charCodeAt(0) },
+    );
 }
 
 function literal(text: string): Token[] {
@@ -125,7 +133,14 @@ export function* cutTexts(lists: readonly TextList[], kind: TextKind, meter: Met
 
 /** Whether two lists of patterns have a text in common. */
 export function* intersects(one: TokenPattern, other: TokenPattern, kind: TextKind, meter: Meter): Generator<undefined, boolean> {
-  const atoms = yield* cutTexts([{ patterns: [one], before: '' }, { patterns: [other], before: '' }], kind, meter);
+  const atoms = yield* cutTexts(
+    [
+      { patterns: [one], before: '' },
+      { patterns: [other], before: '' },
+    ],
+    kind,
+    meter,
+  );
   return atoms.some(({ vector }) => vector === '11');
 }
 
@@ -159,7 +174,9 @@ function buildMachine(lists: readonly TextList[]): { machine: Machine; start: Po
     }
   }
   const machine: Machine = { tokens, ends, others: OTHERS.find((character) => !used.has(character.charCodeAt(0))) ?? '' };
-  const start = starts.flatMap(([position, before]) => symbolsOf(before).reduce<Positions>((positions, symbol) => readSymbol(machine, positions, symbol), close(machine, [position])));
+  const start = starts.flatMap(([position, before]) =>
+    symbolsOf(before).reduce<Positions>((positions, symbol) => readSymbol(machine, positions, symbol), close(machine, [position])),
+  );
   return { machine, start: [...new Set(start)].sort((a, b) => a - b) };
 }
 

@@ -32,7 +32,12 @@ export class BoundedMeter implements Meter {
 const STEPS_A_TURN = 500;
 
 /** In slices, between which other tasks run. Null: it was cancelled. @throws the errors of the steps */
-export async function runInTurns<T>(steps: Generator<undefined, T>, meter: BoundedMeter, turns: Turns, isWanted: () => boolean = () => true): Promise<T | null> {
+export async function runInTurns<T>(
+  steps: Generator<undefined, T>,
+  meter: BoundedMeter,
+  turns: Turns,
+  isWanted: () => boolean = () => true,
+): Promise<T | null> {
   for (let enough = 0; isWanted(); enough = meter.spent + STEPS_A_TURN) {
     await turns.next();
     let step: IteratorResult<undefined, T>;

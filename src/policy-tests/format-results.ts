@@ -25,7 +25,11 @@ function explain({ differences }: TestResult): string[] {
 }
 
 /** @param stream colours only where it is a terminal */
-export function formatTestResults(files: readonly FileResults[], coverages: readonly ConfigCoverage[], stream: NodeJS.WritableStream): string {
+export function formatTestResults(
+  files: readonly FileResults[],
+  coverages: readonly ConfigCoverage[],
+  stream: NodeJS.WritableStream,
+): string {
   const paint = (style: 'green' | 'red', text: string): string => styleText(style, text, { stream });
   let text = '';
   for (const { file, config, results } of files) {
@@ -65,7 +69,18 @@ export function formatTestJson(files: readonly FileResults[], coverages: readonl
     files: files.map(({ file, config, results }) => ({
       file,
       config,
-      tests: results.map((result) => ({ name: result.test.name, line: result.test.line, ok: passed(result), differences: result.differences, verdict: result.answer.verdict, code: result.answer.code, client: result.answer.client, destination: result.answer.destination, rule: result.answer.rule, why: result.answer.why })),
+      tests: results.map((result) => ({
+        name: result.test.name,
+        line: result.test.line,
+        ok: passed(result),
+        differences: result.differences,
+        verdict: result.answer.verdict,
+        code: result.answer.code,
+        client: result.answer.client,
+        destination: result.answer.destination,
+        rule: result.answer.rule,
+        why: result.answer.why,
+      })),
     })),
     ...(coverages.length === 0 ? {} : { coverage: coverages }),
   };
@@ -91,7 +106,9 @@ export function formatJunit(files: readonly FileResults[]): string {
     text += `  <testsuite name="${xml(file)}" tests="${results.length}" failures="${results.filter((result) => !passed(result)).length}">\n`;
     for (const result of results) {
       const open = `    <testcase classname="${xml(file)}" name="${xml(result.test.name)}" file="${xml(file)}" line="${result.test.line}"`;
-      text += passed(result) ? `${open}/>\n` : `${open}>\n      <failure message="${xml(explain(result).join(' '))}">${xml(`${result.answer.why}.`)}</failure>\n    </testcase>\n`;
+      text += passed(result)
+        ? `${open}/>\n`
+        : `${open}>\n      <failure message="${xml(explain(result).join(' '))}">${xml(`${result.answer.why}.`)}</failure>\n    </testcase>\n`;
     }
     text += '  </testsuite>\n';
   }

@@ -50,31 +50,42 @@ export interface PolicyTests {
 }
 
 /** The tests of a file, or every fault of it. */
-export type TestsReading = { readonly ok: true; readonly tests: PolicyTests } | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
+export type TestsReading =
+  { readonly ok: true; readonly tests: PolicyTests } | { readonly ok: false; readonly faults: readonly ConfigFinding[] };
 
-const REQUEST_EXAMPLE = 'Write METHOD and URL, CONNECT host:port, TLS host, or METHOD and path: GET https://eco-sit.telus.internal/api/status.';
+const REQUEST_EXAMPLE =
+  'Write METHOD and URL, CONNECT host:port, TLS host, or METHOD and path: GET https://eco-sit.telus.internal/api/status.';
 
 /** The method, and the target after the first blank. */
 function readTestRequest(value: unknown): Read<{ readonly method: string; readonly target: string }> {
   const [, method, target] = typeof value === 'string' ? (/^(\S+) +(\S.*)$/.exec(value.trim()) ?? []) : [];
-  return method === undefined || target === undefined ? invalidValue(`${showValue(value)} is not a request.`, REQUEST_EXAMPLE) : { value: { method, target } };
+  return method === undefined || target === undefined
+    ? invalidValue(`${showValue(value)} is not a request.`, REQUEST_EXAMPLE)
+    : { value: { method, target } };
 }
 
 function readResolved(value: unknown): Read<string> {
   const known = typeof value === 'string' ? classifyAddress(value) : null;
-  return known === null ? invalidValue(`${showValue(value)} is not an IP address.`, 'Write an address that the name is to resolve to: 10.40.1.9.') : { value: known.canonical };
+  return known === null
+    ? invalidValue(`${showValue(value)} is not an IP address.`, 'Write an address that the name is to resolve to: 10.40.1.9.')
+    : { value: known.canonical };
 }
 
 /** Variables are texts, however they are written. */
 function readVariable(value: unknown): Read<string> {
-  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? { value: String(value) } : invalidValue(`${showValue(value)} is not a value of a variable.`, 'Write one text.');
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? { value: String(value) }
+    : invalidValue(`${showValue(value)} is not a value of a variable.`, 'Write one text.');
 }
 
 const isCode = (value: unknown): value is FaultCode => typeof value === 'string' && Object.hasOwn(FAULTS, value);
 
 function readCode(value: unknown): Read<FaultCode> {
   if (isCode(value)) return { value };
-  return invalidValue(`${showValue(value)} is not a code of docs/errors.md.`, typeof value === 'string' ? suggest(value, Object.keys(FAULTS)) : 'Write the code of a refusal: host-not-allowed.');
+  return invalidValue(
+    `${showValue(value)} is not a code of docs/errors.md.`,
+    typeof value === 'string' ? suggest(value, Object.keys(FAULTS)) : 'Write the code of a refusal: host-not-allowed.',
+  );
 }
 
 const someText = scalar(readText);
@@ -82,7 +93,17 @@ const someText = scalar(readText);
 /** Keys of an entry of `tests`. */
 export const POLICY_TEST = {
   name: someText.optional(),
-  client: z.preprocess((value) => (typeof value === 'object' ? value : { address: value }), z.strictObject({ address: someText.optional(), user: someText.optional(), subject: someText.optional(), sans: valuesOf(readText).optional() })).optional(),
+  client: z
+    .preprocess(
+      (value) => (typeof value === 'object' ? value : { address: value }),
+      z.strictObject({
+        address: someText.optional(),
+        user: someText.optional(),
+        subject: someText.optional(),
+        sans: valuesOf(readText).optional(),
+      }),
+    )
+    .optional(),
   request: scalar(readTestRequest),
   host: someText.optional(),
   resolves: valuesOf(readResolved).optional(),
@@ -116,7 +137,10 @@ export function readPolicyTests(file: string, env: Environment, readFile: ReadFi
   const place = { file, text: source, lines, root: tree?.root ?? null };
   if (content?.success !== true || found.length > 0) return { ok: false, faults: locateAll(found, place) };
   const { config, env: variables, tests } = content.data;
-  const places = locateAll(tests.map((_, index) => ({ path: ['tests', index], problem: '', instead: '', aim: 'value' })), place);
+  const places = locateAll(
+    tests.map((_, index) => ({ path: ['tests', index], problem: '', instead: '', aim: 'value' })),
+    place,
+  );
   return {
     ok: true,
     tests: {
@@ -135,7 +159,10 @@ export function readPolicyTests(file: string, env: Environment, readFile: ReadFi
 
 type TestContent = z.output<typeof FILE_OF_TESTS>['tests'][number];
 
-function testOf({ name, client = {}, request, host, resolves, at, expect, code, as, destination, rule }: TestContent, line: number): PolicyTest {
+function testOf(
+  { name, client = {}, request, host, resolves, at, expect, code, as, destination, rule }: TestContent,
+  line: number,
+): PolicyTest {
   const { method, target } = request;
   return {
     name: name ?? `${method} ${target}${client.address === undefined ? '' : ` from ${client.address}`}`,
@@ -157,18 +184,42 @@ function testOf({ name, client = {}, request, host, resolves, at, expect, code, 
 }
 
 /** Names in tests that are not defined in the configuration. */
-export function complainOfNames({ tests }: PolicyTests, { clients, destinations, rules }: Pick<Config, 'clients' | 'destinations' | 'rules'>, complain: Complain): void {
+export function complainOfNames(
+  { tests }: PolicyTests,
+  { clients, destinations, rules }: Pick<Config, 'clients' | 'destinations' | 'rules'>,
+  complain: Complain,
+): void {
   for (const [index, { request, expected }] of tests.entries()) {
     const { client } = request;
     if (client !== null && classifyAddress(client) === null && !clients.some(({ name }) => name === client)) {
-      complain(['tests', index, 'client', 'address'], `${showValue(client)} is neither an IP address nor a client of the configuration.`, suggest(client, clients.map(({ name }) => name)));
+      complain(
+        ['tests', index, 'client', 'address'],
+        `${showValue(client)} is neither an IP address nor a client of the configuration.`,
+        suggest(
+          client,
+          clients.map(({ name }) => name),
+        ),
+      );
     }
     const check = (key: 'as' | 'destination', what: string, known: readonly { readonly name: string }[]): void => {
       const name = expected[key];
-      if (name !== null && !known.some((one) => one.name === name)) complain(['tests', index, key], `The configuration has no ${what} ${showValue(name)}.`, suggest(name, known.map((one) => one.name)));
+      if (name !== null && !known.some((one) => one.name === name))
+        complain(
+          ['tests', index, key],
+          `The configuration has no ${what} ${showValue(name)}.`,
+          suggest(
+            name,
+            known.map((one) => one.name),
+          ),
+        );
     };
     check('as', 'client', clients);
     check('destination', 'destination', destinations);
-    if (expected.rule !== null && expected.rule >= rules.length) complain(['tests', index, 'rule'], `The configuration has no rules[${expected.rule}].`, rules.length === 0 ? 'It has no rules.' : `Write a number from 0 to ${rules.length - 1}.`);
+    if (expected.rule !== null && expected.rule >= rules.length)
+      complain(
+        ['tests', index, 'rule'],
+        `The configuration has no rules[${expected.rule}].`,
+        rules.length === 0 ? 'It has no rules.' : `Write a number from 0 to ${rules.length - 1}.`,
+      );
   }
 }

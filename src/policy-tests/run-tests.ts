@@ -62,17 +62,30 @@ export interface Coverage {
 }
 
 /** A part is covered by a request for which it was found, with any result; a rule only by one that it permits. */
-export function measureCoverage({ rules, clients, destinations }: Pick<Config, 'rules' | 'clients' | 'destinations'>, results: readonly TestResult[]): Coverage {
+export function measureCoverage(
+  { rules, clients, destinations }: Pick<Config, 'rules' | 'clients' | 'destinations'>,
+  results: readonly TestResult[],
+): Coverage {
   const parts: { kind: CoveredKind; name: string; touched: boolean }[] = [];
   const answers = results.map(({ answer }) => answer);
   const seen = (pick: (answer: ExplainAnswer) => string | null): Set<string | null> => new Set(answers.map(pick));
-  const [seenRules, seenClients, seenDestinations] = [seen(({ rule }) => rule), seen(({ client }) => client), seen(({ destination }) => destination)];
-  const seenHosts = new Set(answers.flatMap((answer) => answer.destinations.filter(({ chosen }) => chosen).map(({ name, pattern }) => `${name} ${pattern}`)));
+  const [seenRules, seenClients, seenDestinations] = [
+    seen(({ rule }) => rule),
+    seen(({ client }) => client),
+    seen(({ destination }) => destination),
+  ];
+  const seenHosts = new Set(
+    answers.flatMap((answer) => answer.destinations.filter(({ chosen }) => chosen).map(({ name, pattern }) => `${name} ${pattern}`)),
+  );
   for (const { name } of clients) parts.push({ kind: 'client', name, touched: seenClients.has(name) });
   for (const { name, hosts } of destinations) {
     parts.push({ kind: 'destination', name, touched: seenDestinations.has(name) });
     for (const host of hosts) parts.push({ kind: 'host', name: `${host} of ${name}`, touched: seenHosts.has(`${name} ${host}`) });
   }
   for (const index of rules.keys()) parts.push({ kind: 'rule', name: `rules[${index}]`, touched: seenRules.has(`rules[${index}]`) });
-  return { total: parts.length, touched: parts.filter(({ touched }) => touched).length, untouched: parts.filter(({ touched }) => !touched).map(({ kind, name }) => ({ kind, name })) };
+  return {
+    total: parts.length,
+    touched: parts.filter(({ touched }) => touched).length,
+    untouched: parts.filter(({ touched }) => !touched).map(({ kind, name }) => ({ kind, name })),
+  };
 }

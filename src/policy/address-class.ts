@@ -199,7 +199,17 @@ function embedded(address: ipaddr.IPv6): { via: Embedding | null; addresses: rea
   if (is(NAT64_LOCAL)) return { via: 'nat64-local', addresses: [last] };
   if (is(SIX_TO_FOUR)) return { via: '6to4', addresses: [v4(b, 2)] };
   // RFC 4380 §4: the server's address, then the client's with every bit inverted.
-  if (is(TEREDO)) return { via: 'teredo', addresses: [v4(b, 4), v4(b.map((byte) => byte ^ 0xff), 12)] };
+  if (is(TEREDO))
+    return {
+      via: 'teredo',
+      addresses: [
+        v4(b, 4),
+        v4(
+          b.map((byte) => byte ^ 0xff),
+          12,
+        ),
+      ],
+    };
   // RFC 5214 §6.1: interface identifier 0000:5efe or 0200:5efe (also group bit), under any prefix.
   if (((b[8] ?? 0) & 0xfc) === 0 && b[9] === 0 && b[10] === 0x5e && b[11] === 0xfe) {
     return { via: 'isatap', addresses: [last] };

@@ -31,19 +31,31 @@ export function createAddressGuard(
   const subject = anonymous ? 'no destination' : destination.name;
   const { key = anonymous ? 'the addresses of a destination for this host' : `destinations.${subject}.addresses` } = destination;
 
-  const refuse = (detail: string, remedy: string, code: 'address-not-allowed' | 'loop' = 'address-not-allowed'): Fault => new Fault(code, detail, { subject, remedy });
+  const refuse = (detail: string, remedy: string, code: 'address-not-allowed' | 'loop' = 'address-not-allowed'): Fault =>
+    new Fault(code, detail, { subject, remedy });
 
   return (address, port) => {
     const known = classifyAddress(address);
     if (known === null) return refuse(`${address} is not a plain IP address`, 'Make the name resolve to addresses without a zone id.');
-    if (isSelf(known.canonical, port)) return refuse(`${known.canonical} port ${port} is this proxy itself`, 'Make the name resolve to the partner, not to this proxy.', 'loop');
+    if (isSelf(known.canonical, port))
+      return refuse(
+        `${known.canonical} port ${port} is this proxy itself`,
+        'Make the name resolve to the partner, not to this proxy.',
+        'loop',
+      );
     if (ranges !== null) {
       if (ranges.find(known.canonical) !== -1) return null;
       if (mode === 'report' && known.class === 'public') return null;
-      return refuse(`${describeAddress(known)} is outside the ranges listed in ${key}`, `If the partner has moved, add its range to ${key}.`);
+      return refuse(
+        `${describeAddress(known)} is outside the ranges listed in ${key}`,
+        `If the partner has moved, add its range to ${key}.`,
+      );
     }
     if (known.class === 'public') return null;
-    return refuse(`${describeAddress(known)}; only public addresses are dialled unless ranges are listed`, `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.`);
+    return refuse(
+      `${describeAddress(known)}; only public addresses are dialled unless ranges are listed`,
+      `If the partner is meant to be there, list all of its ranges in ${key}: from then on no other address is dialled, public or not.`,
+    );
   };
 }
 
@@ -64,7 +76,10 @@ export function createAddressGuards(
   isSelf: (address: string, port: number) => boolean,
 ): AddressGuards {
   const reports = mode === 'report' || destination.report;
-  return { enforcing: createAddressGuard(destination, isSelf), lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null };
+  return {
+    enforcing: createAddressGuard(destination, isSelf),
+    lenient: reports ? createAddressGuard(destination, isSelf, 'report') : null,
+  };
 }
 
 /** A resolved address, and whether it would be dialled. */
@@ -106,16 +121,30 @@ const LISTABLE_CLASSES: ReadonlySet<AddressClass> = new Set(['public', 'private'
  * @returns a function of the shape dial.ts calls AddressGuard: null, or why not (`loop`, or `hop-failed`)
  * @throws TypeError when `hop.addresses` holds something that is not a CIDR
  */
-export function createHopGuard({ name, addresses }: Pick<HopConfig, 'name' | 'addresses'>, isSelf: (address: string, port: number) => boolean): (address: string, port: number) => Fault | null {
+export function createHopGuard(
+  { name, addresses }: Pick<HopConfig, 'name' | 'addresses'>,
+  isSelf: (address: string, port: number) => boolean,
+): (address: string, port: number) => Fault | null {
   const ranges = addresses === null ? null : buildCidrTable([addresses]);
   const key = `hops.${name}.addresses`;
 
   return (address, port) => {
     const known = classifyAddress(address);
-    if (known === null) return new Fault('hop-failed', `${address} is not a plain IP address`, { subject: `hop ${name}`, remedy: 'Make the name of the parent resolve to addresses without a zone id.' });
-    if (isSelf(known.canonical, port)) return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, { subject: `hop ${name}`, remedy: `Name another proxy in hops.${name}.url: this one cannot be its own parent.` });
+    if (known === null)
+      return new Fault('hop-failed', `${address} is not a plain IP address`, {
+        subject: `hop ${name}`,
+        remedy: 'Make the name of the parent resolve to addresses without a zone id.',
+      });
+    if (isSelf(known.canonical, port))
+      return new Fault('loop', `${known.canonical} port ${port} is this proxy itself`, {
+        subject: `hop ${name}`,
+        remedy: `Name another proxy in hops.${name}.url: this one cannot be its own parent.`,
+      });
     if (ranges === null ? LISTABLE_CLASSES.has(known.class) : ranges.find(known.canonical) !== -1) return null;
     const why = ranges === null ? 'where no parent is looked for unless ranges are listed' : `outside the ranges listed in ${key}`;
-    return new Fault('hop-failed', `${describeAddress(known)} is ${why}`, { subject: `hop ${name}`, remedy: `If the parent is meant to be there, list its range in ${key}.` });
+    return new Fault('hop-failed', `${describeAddress(known)} is ${why}`, {
+      subject: `hop ${name}`,
+      remedy: `If the parent is meant to be there, list its range in ${key}.`,
+    });
   };
 }

@@ -36,7 +36,8 @@ const NO_LIST: readonly string[] = [];
 /** Compiles the clients; their order is their precedence. */
 export function buildClientTable(clients: readonly ClientConfig[]): ClientTable {
   const primary = clients.map(primaryKind);
-  const listsOf = (kind: 'addresses' | 'certificates'): (readonly string[])[] => clients.map((client, index) => (primary[index] === kind ? (client[kind] ?? NO_LIST) : NO_LIST));
+  const listsOf = (kind: 'addresses' | 'certificates'): (readonly string[])[] =>
+    clients.map((client, index) => (primary[index] === kind ? (client[kind] ?? NO_LIST) : NO_LIST));
   const byAddress = buildCidrTable(listsOf('addresses'));
   const byCertificate = buildCertificateNames(listsOf('certificates'));
   const byToken = buildTokenTable(clients.map((client, index) => (primary[index] === 'tokens' ? client.tokens : null)));
@@ -90,7 +91,7 @@ interface TokenTable {
 const NO_CLIENTS: readonly number[] = [];
 
 /** By issuer and audience, which are exact, then by subject. */
-function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable {
+function buildTokenTable(lists: readonly ClientConfig['tokens'][]): TokenTable {
   const subjects = new Map<string, Map<string, Map<number, string[]>>>();
   for (const [index, list] of lists.entries()) {
     for (const token of list ?? []) {
@@ -101,7 +102,8 @@ function buildTokenTable(lists: readonly (ClientConfig['tokens'])[]): TokenTable
     }
   }
   const tables = new Map<string, Map<string, PatternTable>>();
-  for (const [issuer, audiences] of subjects) tables.set(issuer, new Map([...audiences].map(([audience, bySubject]) => [audience, buildPatternTable(bySubject, NAME_STOPS)])));
+  for (const [issuer, audiences] of subjects)
+    tables.set(issuer, new Map([...audiences].map(([audience, bySubject]) => [audience, buildPatternTable(bySubject, NAME_STOPS)])));
 
   return {
     find({ issuer, audiences, subject }) {

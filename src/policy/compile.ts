@@ -86,7 +86,10 @@ export function compilePolicy(config: PolicyConfig): Policy {
     hasHost: (host) => hosts.find(host).length > 0,
     tlsPort: (host) => tlsPortOf(hosts, destinations, host),
     steered: (origin) => {
-      const port = origin.scheme === 'https' ? null : hosts.find(origin.host).reduce<number | null>((found, index) => found ?? destinations[index]?.upgradePlainHttp ?? null, null);
+      const port =
+        origin.scheme === 'https'
+          ? null
+          : hosts.find(origin.host).reduce<number | null>((found, index) => found ?? destinations[index]?.upgradePlainHttp ?? null, null);
       return port === null ? origin : { ...origin, scheme: 'https', port };
     },
     mode,
@@ -104,7 +107,14 @@ function compileDestination(config: DestinationConfig, index: number, shared: bo
 }
 
 function compileRule(config: RuleConfig, index: number): CompiledRule {
-  return { config, index, name: `rules[${index}]`, from: config.from ?? -Infinity, until: config.until ?? Infinity, ...compileContent(config) };
+  return {
+    config,
+    index,
+    name: `rules[${index}]`,
+    from: config.from ?? -Infinity,
+    until: config.until ?? Infinity,
+    ...compileContent(config),
+  };
 }
 
 function compileContent({ methods, paths }: Pick<RuleConfig, 'methods' | 'paths'>): Pick<CompiledRule, 'methods' | 'paths'> {
@@ -134,7 +144,8 @@ function compileClients({ clients, destinations }: PolicyConfig, rules: readonly
     let row = rows.get(key);
     if (row === undefined) {
       const chains = destinations.map((): Chain => NO_RULE);
-      for (const rule of own) for (const destination of destinationsOf[rule.index] ?? []) chains[destination] = [...(chains[destination] ?? NO_RULE), rule];
+      for (const rule of own)
+        for (const destination of destinationsOf[rule.index] ?? []) chains[destination] = [...(chains[destination] ?? NO_RULE), rule];
       rows.set(key, chains);
       row = chains;
     }
@@ -156,7 +167,11 @@ export type Miss = 'early' | 'late' | 'hidden' | 'method' | 'path' | 'ambiguous'
 export const REACH: Readonly<Record<Miss, number>> = { early: 1, late: 1, hidden: 2, method: 3, path: 4, ambiguous: 5 };
 
 /** The rule that almost applied: the first of those that got furthest; null when one applies or there are none. */
-export function furthestMiss(rules: readonly CompiledRule[], ask: Ask, destination: DestinationConfig): { readonly rule: CompiledRule; readonly miss: Miss } | null {
+export function furthestMiss(
+  rules: readonly CompiledRule[],
+  ask: Ask,
+  destination: DestinationConfig,
+): { readonly rule: CompiledRule; readonly miss: Miss } | null {
   let furthest: { rule: CompiledRule; miss: Miss } | null = null;
   for (const rule of rules) {
     const miss = missOf(rule, ask, destination);

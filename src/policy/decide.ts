@@ -4,8 +4,30 @@
  */
 import type { ClientConfig } from '../config/config.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { ambiguityOf, type Chain, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, missOf, NO_RULE, type Policy, REACH } from './compile.ts';
-import { denyAmbiguity, denyClient, denyCredentials, denyForm, denyHost, denyMethod, denyPair, denyPath, denyPort, denyRule } from './deny.ts';
+import {
+  ambiguityOf,
+  type Chain,
+  type CompiledClient,
+  type CompiledDestination,
+  type CompiledRule,
+  type Miss,
+  missOf,
+  NO_RULE,
+  type Policy,
+  REACH,
+} from './compile.ts';
+import {
+  denyAmbiguity,
+  denyClient,
+  denyCredentials,
+  denyForm,
+  denyHost,
+  denyMethod,
+  denyPair,
+  denyPath,
+  denyPort,
+  denyRule,
+} from './deny.ts';
 import { matchesPath } from './patterns.ts';
 import type { Allow, Ask, Deny, Peer, Report, Verdict } from './verdict.ts';
 
@@ -95,11 +117,22 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
 }
 
 function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, now: number): Allow {
-  const lenient = policy.mode === 'report' || destination.config.report || (policy.reportsSome && reportingRule(client.rules[destination.index], now) !== undefined);
+  const lenient =
+    policy.mode === 'report' ||
+    destination.config.report ||
+    (policy.reportsSome && reportingRule(client.rules[destination.index], now) !== undefined);
   const key = (destination.index * policy.rules.length + rule.index) * 2 + Number(lenient);
   const known = client.allows.get(key);
   if (known !== undefined) return known;
-  const made: Allow = { verdict: 'allow', client: client.config, destination: destination.config, rule: rule.name, until: rule.until, rate: rule.config.rate, lenient };
+  const made: Allow = {
+    verdict: 'allow',
+    client: client.config,
+    destination: destination.config,
+    rule: rule.name,
+    until: rule.until,
+    rate: rule.config.rate,
+    lenient,
+  };
   client.allows.set(key, made);
   return made;
 }
@@ -123,13 +156,21 @@ function tolerate(policy: Policy, ask: Ask, would: Deny): Deny | Report {
 
   if (would.code === 'path-ambiguous') return would;
   // The denial had another reason, but the path must still mean the same to the upstream.
-  const judged = ask.form === 'gateway' || (destination !== null && destination.paths !== null) || rules.some(({ paths }) => paths !== null);
+  const judged =
+    ask.form === 'gateway' || (destination !== null && destination.paths !== null) || rules.some(({ paths }) => paths !== null);
   if (judged && ask.form !== 'connect' && ask.path !== null) {
     const ambiguity = ambiguityOf(ask.path, ask, destination?.config ?? null);
     if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, would.client, destination?.config ?? null);
   }
   const rule = rules.find((candidate) => destination !== null && missOf(candidate, ask, destination.config) === null) ?? reporting;
-  return { verdict: 'report', would, client: would.client, destination: destination?.config ?? null, rule: rule?.name ?? '-', until: (byRule ? reporting?.until : undefined) ?? Infinity };
+  return {
+    verdict: 'report',
+    would,
+    client: would.client,
+    destination: destination?.config ?? null,
+    rule: rule?.name ?? '-',
+    until: (byRule ? reporting?.until : undefined) ?? Infinity,
+  };
 }
 
 /** The destination that the denial blames; if none, the one that the request would most likely have got. */

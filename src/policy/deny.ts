@@ -6,7 +6,20 @@ import { canonicalPath } from '../targets/path.ts';
 import { enumerate, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, type Policy } from './compile.ts';
-import { contentLike, listedBy, remedyForAmbiguity, remedyForForm, remedyForHost, remedyForMethod, remedyForOwnPath, remedyForPath, remedyForPort, remedyForRule, remedyInstead, whereShared } from './remedies.ts';
+import {
+  contentLike,
+  listedBy,
+  remedyForAmbiguity,
+  remedyForForm,
+  remedyForHost,
+  remedyForMethod,
+  remedyForOwnPath,
+  remedyForPath,
+  remedyForPort,
+  remedyForRule,
+  remedyInstead,
+  whereShared,
+} from './remedies.ts';
 import type { Ask, Deny } from './verdict.ts';
 
 type Client = ClientConfig | null;
@@ -32,7 +45,10 @@ export function denyClient({ peer, form }: Ask): Deny {
     peer.token === null ? '' : `nor does the token subject ${show(peer.token.subject)} of ${show(peer.token.issuer)}`,
     peer.sans.length === 0 ? '' : `nor does the certificate of ${show(peer.sans[0] ?? '')}`,
   ].filter((part) => part !== '');
-  const remedy = besides.length === 0 ? `if ${address} should be a client by its address alone, add it to clients; a client that has a certificate has to show it${form === 'sni' ? ', in another form than sni' : ''}` : 'add what was shown, with the address, to a client';
+  const remedy =
+    besides.length === 0
+      ? `if ${address} should be a client by its address alone, add it to clients; a client that has a certificate has to show it${form === 'sni' ? ', in another form than sni' : ''}`
+      : 'add what was shown, with the address, to a client';
   return deny('client-not-allowed', null, null, [`The address ${address} belongs to no client`, ...besides].join(', '), remedy);
 }
 
@@ -42,13 +58,19 @@ const CHALLENGES = { basic: 'Basic realm="eco-egress", charset="UTF-8"', bearer:
 /** `credentials-missing` or `credentials-wrong` (407), with a challenge for each kind that would help. */
 export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials): Deny {
   const challenges = [wanted.basic ? CHALLENGES.basic : '', wanted.bearer ? CHALLENGES.bearer : ''].filter((challenge) => challenge !== '');
-  const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : ''].filter((kind) => kind !== '').join(' or ');
+  const kinds = [wanted.basic ? 'a user and password (Basic)' : '', wanted.bearer ? 'a token (Bearer)' : '']
+    .filter((kind) => kind !== '')
+    .join(' or ');
   // Raw TLS has no field for them.
-  const remedy = form === 'sni' ? `use another form than sni, which cannot carry ${kinds}` : `send ${kinds} of a client in Proxy-Authorization`;
+  const remedy =
+    form === 'sni' ? `use another form than sni, which cannot carry ${kinds}` : `send ${kinds} of a client in Proxy-Authorization`;
   const from = `from ${show(peer.address)}`;
-  if (peer.rejected !== null) return deny('credentials-wrong', null, null, `The credentials ${from} are not accepted: ${peer.rejected}`, remedy, challenges);
-  const whose = peer.user !== null ? `the user ${show(peer.user)}` : peer.token !== null ? `the token subject ${show(peer.token.subject)}` : null;
-  if (whose !== null) return deny('credentials-wrong', null, null, `The credentials are good, but ${whose} matches no client ${from}`, remedy, challenges);
+  if (peer.rejected !== null)
+    return deny('credentials-wrong', null, null, `The credentials ${from} are not accepted: ${peer.rejected}`, remedy, challenges);
+  const whose =
+    peer.user !== null ? `the user ${show(peer.user)}` : peer.token !== null ? `the token subject ${show(peer.token.subject)}` : null;
+  if (whose !== null)
+    return deny('credentials-wrong', null, null, `The credentials are good, but ${whose} matches no client ${from}`, remedy, challenges);
   return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
@@ -56,19 +78,39 @@ export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials
 export function denyHost(policy: Policy, ask: Ask, client: ClientConfig): Deny {
   const host = show(ask.host);
   const hint = policy.hosts.hasBelow(ask.host) ? `; *.${host} matches only the names below it` : '';
-  return deny('host-not-allowed', client, null, `The host ${host} is in no destination${hint}`, remedyForOwnPath(policy, ask, client) ?? remedyForHost(ask, client));
+  return deny(
+    'host-not-allowed',
+    client,
+    null,
+    `The host ${host} is in no destination${hint}`,
+    remedyForOwnPath(policy, ask, client) ?? remedyForHost(ask, client),
+  );
 }
 
 /** `port-not-allowed`: a destination has the host, but not the port. */
 export function denyPort(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
   const { config } = destination;
-  return denyAt('port-not-allowed', ask, client, destination, `${asked(ask)}: the destination ${config.name} has ${enumerate('port', config.ports)}`, remedyForPort(config, ask.port));
+  return denyAt(
+    'port-not-allowed',
+    ask,
+    client,
+    destination,
+    `${asked(ask)}: the destination ${config.name} has ${enumerate('port', config.ports)}`,
+    remedyForPort(config, ask.port),
+  );
 }
 
 /** `form-not-allowed`: the destination does not take this form. */
 export function denyForm(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny {
   const { config } = destination;
-  return denyAt('form-not-allowed', ask, client, destination, `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`, remedyForForm(config, ask.form));
+  return denyAt(
+    'form-not-allowed',
+    ask,
+    client,
+    destination,
+    `${asked(ask)}: the destination ${config.name} takes no ${ask.form} requests`,
+    remedyForForm(config, ask.form),
+  );
 }
 
 /** No rule joins the two. */
@@ -76,14 +118,22 @@ export function denyPair(ask: Ask, client: CompiledClient, destination: Compiled
   const { config } = destination;
   // A client with a wrong password may have matched another client than intended.
   const rejected = ask.peer.rejected === null ? '' : `; the credentials were not accepted: ${ask.peer.rejected}`;
-  return denyAt('no-rule', ask, client, destination, `${asked(ask)}: no rule lets ${client.config.name} use ${config.name}${rejected}`, remedyForRule(client.config, config, { method: null, path: null }));
+  return denyAt(
+    'no-rule',
+    ask,
+    client,
+    destination,
+    `${asked(ask)}: no rule lets ${client.config.name} use ${config.name}${rejected}`,
+    remedyForRule(client.config, config, { method: null, path: null }),
+  );
 }
 
 /** A rule joins the two, but does not apply. */
 export function denyRule(ask: Ask, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
   const { config } = destination;
   const lets = `${rule.name} lets ${client.config.name} use ${config.name}`;
-  const denied = (code: FaultCode, detail: string): Deny => denyAt(code, ask, client, destination, detail, remedyForRule(client.config, config, contentLike(rule.config, ask)));
+  const denied = (code: FaultCode, detail: string): Deny =>
+    denyAt(code, ask, client, destination, detail, remedyForRule(client.config, config, contentLike(rule.config, ask)));
   switch (miss) {
     case 'early':
       return denied('rule-expired', `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`);
@@ -103,13 +153,25 @@ export function denyRule(ask: Ask, client: CompiledClient, destination: Compiled
 /** `method-not-allowed`, by the destination. */
 export function denyMethod(ask: Ask, method: string, client: CompiledClient, destination: CompiledDestination): Deny {
   const { config } = destination;
-  return deny('method-not-allowed', client.config, config, `The destination ${config.name} does not list the method ${show(method)}`, remedyInstead(ask, client, destination) ?? remedyForMethod(config, method));
+  return deny(
+    'method-not-allowed',
+    client.config,
+    config,
+    `The destination ${config.name} does not list the method ${show(method)}`,
+    remedyInstead(ask, client, destination) ?? remedyForMethod(config, method),
+  );
 }
 
 /** `path-not-allowed`, by the destination. @param path canonical */
 export function denyPath(ask: Ask, path: string, client: CompiledClient, destination: CompiledDestination): Deny {
   const { config } = destination;
-  return deny('path-not-allowed', client.config, config, `The destination ${config.name} does not list the path ${show(path)}`, remedyInstead(ask, client, destination) ?? remedyForPath(config, path));
+  return deny(
+    'path-not-allowed',
+    client.config,
+    config,
+    `The destination ${config.name} does not list the path ${show(path)}`,
+    remedyInstead(ask, client, destination) ?? remedyForPath(config, path),
+  );
 }
 
 /** `path-ambiguous`. @param reason the rest of a sentence about the path */
@@ -126,7 +188,11 @@ export class Denial extends Fault {
   readonly ask: Ask;
 
   /** @param retryAfter seconds; absent: waiting does not help */
-  constructor(ask: Ask, { code, detail, remedy, challenges }: Pick<Deny, 'code' | 'detail' | 'remedy' | 'challenges'>, retryAfter?: number) {
+  constructor(
+    ask: Ask,
+    { code, detail, remedy, challenges }: Pick<Deny, 'code' | 'detail' | 'remedy' | 'challenges'>,
+    retryAfter?: number,
+  ) {
     super(code, detail, { remedy, challenges, ...(retryAfter === undefined ? {} : { retryAfter }) });
     this.ask = ask;
   }

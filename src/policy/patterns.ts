@@ -16,7 +16,7 @@ export function matchWildcard(pattern: string, text: string, stops: readonly str
   let at = 0;
   let star = -1;
   let taken = 0;
-  for (let i = 0; i < text.length; ) {
+  for (let i = 0; i < text.length;) {
     const code = pattern.charCodeAt(at);
     if (code === STAR) {
       if (at === last) return true;
@@ -94,7 +94,10 @@ function matchesReading(patterns: PathPatterns, path: string): boolean {
 }
 
 function readSegments(pattern: string): (string | null)[] {
-  const segments = pattern.slice(1).split('/').map((segment) => (segment === '**' ? null : segment));
+  const segments = pattern
+    .slice(1)
+    .split('/')
+    .map((segment) => (segment === '**' ? null : segment));
   // A final star continues past its segment; a final `**`, like a final `*`, matches what is below the path, not the
   // path.
   if (segments.at(-1) === null) segments[segments.length - 1] = '*';
@@ -107,7 +110,7 @@ function matchesSegments(glob: readonly (string | null)[], segments: readonly st
   let at = 0;
   let star = -1;
   let taken = 0;
-  for (let i = 0; i < segments.length; ) {
+  for (let i = 0; i < segments.length;) {
     const expected = glob[at];
     if (expected === null) {
       star = at;
@@ -156,7 +159,10 @@ const NO_PATTERNS: readonly number[] = [];
  * @param lists index and entries of each list, in ascending order
  * @param stops texts that a star does not go past, unless it ends its entry
  */
-export function buildPatternTable(lists: Iterable<readonly [index: number, entries: readonly string[]]>, stops: readonly string[]): PatternTable {
+export function buildPatternTable(
+  lists: Iterable<readonly [index: number, entries: readonly string[]]>,
+  stops: readonly string[],
+): PatternTable {
   const exact = new Map<string, number[]>();
   const wild: PatternEntry[] = [];
   for (const [list, entries] of lists) {
@@ -211,7 +217,7 @@ function commonPrefix(texts: readonly string[]): string {
 function findBelow(root: PrefixNode, text: string, stops: readonly string[]): readonly number[] {
   let found: number[] | null = null;
   let depth = 0;
-  for (let node: PrefixNode | undefined = root; node !== undefined && text.startsWith(node.edge, depth); ) {
+  for (let node: PrefixNode | undefined = root; node !== undefined && text.startsWith(node.edge, depth);) {
     depth += node.edge.length;
     for (const { pattern, list } of node.here) if (matchWildcard(pattern, text, stops)) (found ??= []).push(list);
     node = node.below.get(text.charCodeAt(depth));

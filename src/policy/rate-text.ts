@@ -20,6 +20,8 @@ export function listRates(rate: RateConfig | null): RuleRate[] {
 
 /** `requests 50/s burst 100 for each address`, and so on. */
 export function describeRates(rate: RateConfig | null): string[] {
-  const texts = listRates(rate).map(({ per, kind, limit }) => `${kind} ${limit.text} for ${per === 'perAddress' ? 'each address' : 'the client'}`);
+  const texts = listRates(rate).map(
+    ({ per, kind, limit }) => `${kind} ${limit.text} for ${per === 'perAddress' ? 'each address' : 'the client'}`,
+  );
   return rate?.whenExhausted === 'cut' ? [...texts, 'what is under way is cut when its bytes are used up'] : texts;
 }

@@ -23,11 +23,23 @@ export function nameRules(before: readonly RuleConfig[], after: readonly RuleCon
   }
   // By name, the first rule last: of a rule's clients and its destinations, the side with fewer rules is searched.
   const left = [...before.entries()].filter(([index]) => !taken.has(index)).reverse();
-  const [ofClient, ofDestination] = (['clients', 'destinations'] as const).map((kind) => Map.groupBy(left.flatMap(([index, rule]) => rule[kind].map((name) => ({ name, index }))), ({ name }) => name));
+  const [ofClient, ofDestination] = (['clients', 'destinations'] as const).map((kind) =>
+    Map.groupBy(
+      left.flatMap(([index, rule]) => rule[kind].map((name) => ({ name, index }))),
+      ({ name }) => name,
+    ),
+  );
   for (const index of open) {
     const rule = after[index];
-    const fits = (other: number): boolean => rule !== undefined && !taken.has(other) && share(rule.clients, before[other]?.clients) && share(rule.destinations, before[other]?.destinations);
-    const sides = [rule?.clients.map((name) => ofClient?.get(name) ?? []), rule?.destinations.map((name) => ofDestination?.get(name) ?? [])].map((lists = []) => ({ lists, size: lists.reduce((sum, { length }) => sum + length, 0) }));
+    const fits = (other: number): boolean =>
+      rule !== undefined &&
+      !taken.has(other) &&
+      share(rule.clients, before[other]?.clients) &&
+      share(rule.destinations, before[other]?.destinations);
+    const sides = [
+      rule?.clients.map((name) => ofClient?.get(name) ?? []),
+      rule?.destinations.map((name) => ofDestination?.get(name) ?? []),
+    ].map((lists = []) => ({ lists, size: lists.reduce((sum, { length }) => sum + length, 0) }));
     const [shorter] = sides.sort((one, other) => one.size - other.size);
     let found = fits(index) ? index : Infinity;
     for (const list of found === index ? [] : (shorter?.lists ?? [])) {
@@ -44,7 +56,15 @@ function contentOfRule(rule: RuleConfig | undefined): string {
 }
 
 /** The parts that decisions depend on, without comments for people. */
-export function decisiveOf({ clients, destinations, methods, paths, from, until, report }: RuleConfig): Pick<RuleConfig, 'clients' | 'destinations' | 'methods' | 'paths' | 'from' | 'until' | 'report'> {
+export function decisiveOf({
+  clients,
+  destinations,
+  methods,
+  paths,
+  from,
+  until,
+  report,
+}: RuleConfig): Pick<RuleConfig, 'clients' | 'destinations' | 'methods' | 'paths' | 'from' | 'until' | 'report'> {
   return { clients, destinations, methods, paths, from, until, report };
 }
 

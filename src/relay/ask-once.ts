@@ -33,7 +33,10 @@ const HEADER_BYTES = 16_384;
  * The connection is closed by then, with any result.
  * @throws {Fault} of the exchange, or the reason of `signal`
  */
-export async function askOnce({ socket, tlsFault }: Pick<Dialled, 'socket' | 'tlsFault'>, { method = 'GET', origin, path, headers, longest, signal }: OneQuestion): Promise<OneAnswer> {
+export async function askOnce(
+  { socket, tlsFault }: Pick<Dialled, 'socket' | 'tlsFault'>,
+  { method = 'GET', origin, path, headers, longest, signal }: OneQuestion,
+): Promise<OneAnswer> {
   // Errors after its end are ignored. undici reports those before it, but of one before it has written only that the connection was closed.
   let first: NodeJS.ErrnoException | null = null;
   socket.on('error', (error: NodeJS.ErrnoException) => {
@@ -96,11 +99,22 @@ function explainExchangeError(error: Error, responded: boolean, ofSocket: Error 
   if (error instanceof Fault) return error;
   const cause = { cause: error };
   const { code } = error as NodeJS.ErrnoException;
-  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError) return new Fault('upstream-malformed', error.message, cause);
+  if (error instanceof errors.HTTPParserError || error instanceof errors.HeadersOverflowError)
+    return new Fault('upstream-malformed', error.message, cause);
   // undici's name for any framing error of a message with a Content-Length; before the response it is a contradiction.
-  if (error instanceof errors.ResponseContentLengthMismatchError && !responded) return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
-  if (error instanceof errors.ResponseContentLengthMismatchError || error instanceof errors.SocketError || code === 'ECONNRESET' || code === 'EPIPE') {
-    return new Fault('upstream-cut', `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`, cause);
+  if (error instanceof errors.ResponseContentLengthMismatchError && !responded)
+    return new Fault('upstream-malformed', 'the upstream sent contradictory message framing', cause);
+  if (
+    error instanceof errors.ResponseContentLengthMismatchError ||
+    error instanceof errors.SocketError ||
+    code === 'ECONNRESET' ||
+    code === 'EPIPE'
+  ) {
+    return new Fault(
+      'upstream-cut',
+      `the upstream closed the connection ${responded ? 'in the middle of the response' : 'before it answered'}`,
+      cause,
+    );
   }
   return Fault.from(error);
 }

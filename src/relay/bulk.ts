@@ -156,11 +156,14 @@ class BulkReader implements BulkConnection {
     const took = now - this.#since;
     const streams = took < this.#fast && answered === this.#answered;
     if (streams) {
-      setTimeout(() => {
-        this.#since = performance.now();
-        // Something else has resumed it meanwhile, and its buffer waits for the other side to take it.
-        if (!this.#held) this.#socket.resume();
-      }, Math.ceil(Math.min((took * SHORTER_BURST) / this.#burst, LONGEST_REST)));
+      setTimeout(
+        () => {
+          this.#since = performance.now();
+          // Something else has resumed it meanwhile, and its buffer waits for the other side to take it.
+          if (!this.#held) this.#socket.resume();
+        },
+        Math.ceil(Math.min((took * SHORTER_BURST) / this.#burst, LONGEST_REST)),
+      );
     }
     this.#burst = streams ? SHORTER_BURST : BURST;
     this.#left = this.#burst;

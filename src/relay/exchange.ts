@@ -4,7 +4,7 @@
  * is a connection for it; content flows in both directions with back-pressure,
  * whichever side is done first.
  *
- * Longer than 300 lines: each side's next step depends on the other, so both
+ * Longer than 400 lines: each side's next step depends on the other, so both
  * share one state.
  */
 import type { Socket } from 'node:net';
@@ -152,11 +152,15 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   // --- from the pool
 
   onConnection(connection: UpstreamConnection): void {
-    this.#guard(() => { this.#begin(connection); });
+    this.#guard(() => {
+      this.#begin(connection);
+    });
   }
 
   onNoConnection(fault: Fault): void {
-    this.#guard(() => { this.#fail(fault); });
+    this.#guard(() => {
+      this.#fail(fault);
+    });
   }
 
   // --- from the client
@@ -186,7 +190,12 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** The client's connection has closed. */
   clientClosed(): void {
-    this.#fail(new Fault('client-closed', `the client closed its connection before ${this.#state === 'waiting' ? 'there was one to the upstream' : 'the response was complete'}`));
+    this.#fail(
+      new Fault(
+        'client-closed',
+        `the client closed its connection before ${this.#state === 'waiting' ? 'there was one to the upstream' : 'the response was complete'}`,
+      ),
+    );
   }
 
   /** The client can take more of the response. */
@@ -201,9 +210,14 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   stalled(): void {
     const { responseHeaders, body } = this.#plan.timeouts;
     if (this.#downloadBlocked) this.#fail(new Fault('client-stalled', `the client did not read for ${body} ms`));
-    else if (!this.#requestDone && !this.#uploadBlocked && !this.#isRefused) this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
-    else if (this.#state === 'responding') this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
-    else if (this.#requestDone) this.#fail(new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`));
+    else if (!this.#requestDone && !this.#uploadBlocked && !this.#isRefused)
+      this.#fail(new Fault('request-timeout', `the client sent nothing of the request body for ${body} ms`));
+    else if (this.#state === 'responding')
+      this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
+    else if (this.#requestDone)
+      this.#fail(
+        new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`),
+      );
     else this.#fail(new Fault('upstream-silent', `the upstream did not take the request body for ${body} ms`));
   }
 
@@ -233,7 +247,12 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     }
     // RFC 9110 §15.2: a proxy forwards 1xx, but not to an HTTP/1.0 client.
     if (this.#client.httpVersion === '1.0') return;
-    this.#keepPace(this.#client.inform(head.status, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false })));
+    this.#keepPace(
+      this.#client.inform(
+        head.status,
+        forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }),
+      ),
+    );
   }
 
   onHead(head: ResponseHead): void {
@@ -249,7 +268,15 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#record.upstreamStatus = head.status;
     if (head.authenticatesConnection || plan.authenticatesConnection) this.#pin();
     this.#nominated = nominatedBy(head.fields);
-    this.#client.respond(head, forwardResponseHeaders(head, { viaName: plan.viaName, mapField: plan.mapField, trailers: this.#client.httpVersion !== '1.0', nominated: this.#nominated }));
+    this.#client.respond(
+      head,
+      forwardResponseHeaders(head, {
+        viaName: plan.viaName,
+        mapField: plan.mapField,
+        trailers: this.#client.httpVersion !== '1.0',
+        nominated: this.#nominated,
+      }),
+    );
   }
 
   onContent(content: Buffer): void {
@@ -268,13 +295,25 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
   onSwitch(head: ResponseHead): void {
     const connection = this.#connection;
     if (connection === null || !this.#plan.upgrades || head.upgrade.toLowerCase() !== 'websocket') {
-      this.#fail(new Fault('upstream-malformed', this.#plan.upgrades ? 'the upstream switched protocols, and not to the one it was asked for' : 'the upstream switched protocols without being asked to', { facts: { receivedStatus: 101 } }));
+      this.#fail(
+        new Fault(
+          'upstream-malformed',
+          this.#plan.upgrades
+            ? 'the upstream switched protocols, and not to the one it was asked for'
+            : 'the upstream switched protocols without being asked to',
+          { facts: { receivedStatus: 101 } },
+        ),
+      );
       return;
     }
     connection.dialled.circuit?.answered(head.status, this.#plan.client);
     const upstream = connection.detach();
     this.#end();
-    this.#owner.onUpgrade(upstream, head, forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }));
+    this.#owner.onUpgrade(
+      upstream,
+      head,
+      forwardResponseHeaders(head, { viaName: this.#plan.viaName, mapField: this.#plan.mapField, trailers: false }),
+    );
   }
 
   onDrain(): void {
@@ -319,7 +358,9 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     this.#continueLimit = null;
     if (this.#continued || this.#state !== 'asking') return;
     this.#continued = true;
-    this.#guard(() => { this.#client.inform(100, NO_FIELDS); });
+    this.#guard(() => {
+      this.#client.inform(100, NO_FIELDS);
+    });
   }
 
   /** What it throws ends the exchange. */
@@ -363,7 +404,13 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. What is no answer may be left of the one before: content of 204, for example. */
   #isStale({ code, facts }: Fault): boolean {
-    return this.#connection !== null && this.#connection.uses > 0 && (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined)) && this.#state === 'asking' && this.#informational === 0;
+    return (
+      this.#connection !== null &&
+      this.#connection.uses > 0 &&
+      (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined)) &&
+      this.#state === 'asking' &&
+      this.#informational === 0
+    );
   }
 
   /** If all of it is kept and may be repeated, it is sent again unchanged. */
@@ -386,7 +433,10 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     if (this.#state === 'asking' && !this.#isStale(fault)) connection?.dialled.circuit?.endedUnanswered(fault, this.#plan.client);
     connection?.abandon();
     this.#end();
-    this.#owner.onFault(connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault, answerable);
+    this.#owner.onFault(
+      connection !== null && fault.kind.blame === 'upstream' ? fault.with({ nextHop: connection.nextHop }) : fault,
+      answerable,
+    );
   }
 
   /** From here on nothing more is reported. */

@@ -80,7 +80,21 @@ const METHOD_OVERRIDES: ReadonlySet<string> = new Set(['x-http-method-override',
 const TRAILER_DROPPED: ReadonlySet<string> = new Set([
   ...RESPONSE_DROPPED,
   ...METHOD_OVERRIDES,
-  ...['content-length', 'content-type', 'content-encoding', 'content-range', 'trailer', 'set-cookie', 'cookie', 'authorization', 'www-authenticate', 'cache-control', 'location', 'date', 'via'],
+  ...[
+    'content-length',
+    'content-type',
+    'content-encoding',
+    'content-range',
+    'trailer',
+    'set-cookie',
+    'cookie',
+    'authorization',
+    'www-authenticate',
+    'cache-control',
+    'location',
+    'date',
+    'via',
+  ],
   ...['range', 'if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'if-range'],
 ]);
 
@@ -91,7 +105,13 @@ const NOT_NOMINATED: ReadonlySet<string> = new Set(['', 'close', 'keep-alive', '
 export function viaNames(via: readonly string[], name: string): boolean {
   for (const value of via) {
     for (const element of value.split(',')) {
-      if (element.trim().split(/[ \t]+/, 2)[1]?.toLowerCase() === name) return true;
+      if (
+        element
+          .trim()
+          .split(/[ \t]+/, 2)[1]
+          ?.toLowerCase() === name
+      )
+        return true;
     }
   }
   return false;
@@ -123,7 +143,8 @@ export function overridingMethods(fields: RawFields): readonly string[] {
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
     // Nearly every name is seen by its length to be another.
-    if (OVERRIDE_LENGTHS.has(name.length) && METHOD_OVERRIDES.has(fieldName(name)) && fields[i + 1] !== '') methods = [...methods, fields[i + 1] ?? ''];
+    if (OVERRIDE_LENGTHS.has(name.length) && METHOD_OVERRIDES.has(fieldName(name)) && fields[i + 1] !== '')
+      methods = [...methods, fields[i + 1] ?? ''];
   }
   return methods;
 }
@@ -199,7 +220,10 @@ function isReplaced(name: string, { parentSpanId }: Pick<RequestTrace, 'parentSp
 }
 
 /** The fields about the connection to the upstream, to follow the fields of `forwardRequestHeaders`. */
-export function connectionOptions(fields: RawFields, { chunked, upgrades }: { readonly chunked: boolean; readonly upgrades: boolean }): string {
+export function connectionOptions(
+  fields: RawFields,
+  { chunked, upgrades }: { readonly chunked: boolean; readonly upgrades: boolean },
+): string {
   const coding = chunked ? 'Transfer-Encoding: chunked\r\n' : '';
   if (upgrades) return `${coding}Connection: Upgrade\r\nUpgrade: websocket\r\n`;
   // HTTP/1.0 servers keep a connection only when asked to.
@@ -229,7 +253,10 @@ export interface ResponseRewrite {
 }
 
 /** The header section for the client, from the upstream's: no framing except one Content-Length, where allowed. */
-export function forwardResponseHeaders({ fields, status, version, framing }: ResponseHead, { viaName, mapField, trailers, nominated = nominatedBy(fields) }: ResponseRewrite): string[] {
+export function forwardResponseHeaders(
+  { fields, status, version, framing }: ResponseHead,
+  { viaName, mapField, trailers, nominated = nominatedBy(fields) }: ResponseRewrite,
+): string[] {
   const out: string[] = [];
   // RFC 9110 §8.6: 1xx and 204 have no content and no Content-Length; chunked content has no known length.
   let sizeless = status < 200 || status === 204 || framing.kind === 'chunked';

@@ -59,7 +59,8 @@ interface StreamMethods {
   read: (size?: number) => unknown;
 }
 const kReceive = Symbol('takes what is read');
-type Reading = Omit<Socket, keyof StreamMethods> & StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void; reading?: boolean } | null; [key: symbol]: unknown };
+type Reading = Omit<Socket, keyof StreamMethods> &
+  StreamMethods & { _handle?: { useUserBuffer(buffer: Buffer): void; reading?: boolean } | null; [key: symbol]: unknown };
 /** The keys under which a net.Socket keeps its `onread`. */
 interface ReadKeys {
   readonly buffer: symbol;
@@ -164,7 +165,8 @@ function setMethods(reading: Reading, { pause, resume, read }: StreamMethods): v
 }
 
 function findReadKeys(socket: Reading): ReadKeys | null {
-  const keyOf = (description: string): symbol | undefined => Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
+  const keyOf = (description: string): symbol | undefined =>
+    Object.getOwnPropertySymbols(socket).find((key) => key.description === description);
   const [buffer, callback, generator] = [keyOf('kBuffer'), keyOf('kBufferCb'), keyOf('kBufferGen')];
   return buffer === undefined || callback === undefined || generator === undefined ? null : { buffer, callback, generator };
 }

@@ -4,7 +4,7 @@
  * few. Each client has a share of the connections, so no client can block all
  * others.
  *
- * Longer than 300 lines: a connection is idle, active or being opened, and each
+ * Longer than 400 lines: a connection is idle, active or being opened, and each
  * change concerns the waiting exchanges.
  */
 import { Crowd } from '../crowd.ts';
@@ -138,7 +138,14 @@ export class UpstreamPool {
     if (!this.#waiting.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
       const { queue } = this.#options;
       const full = this.#waiting.length >= queue;
-      waiter.onNoConnection(this.#busy(waiter, full ? `${queue} requests may wait for one` : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`));
+      waiter.onNoConnection(
+        this.#busy(
+          waiter,
+          full
+            ? `${queue} requests may wait for one`
+            : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`,
+        ),
+      );
       return;
     }
     this.#waiting.add(waiter, fresh);
@@ -195,7 +202,8 @@ export class UpstreamPool {
     this.retire();
     this.#closed = true;
     for (const opening of this.#opening) opening.abort();
-    for (let waiter = this.#waiting.first(); waiter !== null; waiter = this.#waiting.first()) waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
+    for (let waiter = this.#waiting.first(); waiter !== null; waiter = this.#waiting.first())
+      waiter.onNoConnection(new Fault('draining', 'the proxy is shutting down'));
     for (const connection of this.#active) connection.destroy();
   }
 
@@ -224,14 +232,18 @@ export class UpstreamPool {
     const { origin, queueTimeout } = this.#options;
     if (this.#limit !== null && this.#isPaused()) return this.#limit;
     // A dial may take longer than it should: with another handshake after one that was cut, for example.
-    if (this.#opening.size > 0 && this.#share.admits(waiter.client)) return new Fault('connect-timeout', `the connection to ${origin} was still being opened after ${queueTimeout} ms`);
+    if (this.#opening.size > 0 && this.#share.admits(waiter.client))
+      return new Fault('connect-timeout', `the connection to ${origin} was still being opened after ${queueTimeout} ms`);
     return this.#busy(waiter, `none became free within ${queueTimeout} ms`);
   }
 
   #busy({ client }: ConnectionWaiter, how: string): Fault {
     const { size, origin } = this.#options;
     const mine = this.#share.heldBy(client);
-    const whose = mine > 0 && this.#hasRoom() ? `${client} has its share (${mine}) of at most ${size} connections to ${origin}` : `all of at most ${size} connections to ${origin} are busy`;
+    const whose =
+      mine > 0 && this.#hasRoom()
+        ? `${client} has its share (${mine}) of at most ${size} connections to ${origin}`
+        : `all of at most ${size} connections to ${origin} are busy`;
     return new Fault('limit-reached', `${whose}, and ${how}`, { retryAfter: 1, remedy: 'raise limits.upstreamConnections' });
   }
 
@@ -250,7 +262,8 @@ export class UpstreamPool {
       this.#idle.splice(at, 1);
       const { connection } = resting;
       // The sweeper may be a second late, by which the upstream may be closing it.
-      if (connection.reusable && !connection.isOld && !connection.idleTooLong && connection.dialled.circuit?.blocked !== true) return resting;
+      if (connection.reusable && !connection.isOld && !connection.idleTooLong && connection.dialled.circuit?.blocked !== true)
+        return resting;
       this.#dismiss(resting);
     }
     return null;
@@ -306,7 +319,8 @@ export class UpstreamPool {
     this.#turn += 1;
     if (this.#turn < this.#lastTurn) setImmediate(this.#countTurn);
     this.#serveWaiting();
-    if (this.#waiting.length > 0 && this.#idle.length > 0 && this.#silentCloses.areDoubtful) this.#lookAgain ??= setTimeout(this.#onRested, REST_MS);
+    if (this.#waiting.length > 0 && this.#idle.length > 0 && this.#silentCloses.areDoubtful)
+      this.#lookAgain ??= setTimeout(this.#onRested, REST_MS);
     if (this.#retired && this.#waiting.length === 0) this.retire();
   };
 
@@ -320,7 +334,8 @@ export class UpstreamPool {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
       // Those that wait may all accept only one that was never used.
       const freshComes = this.#mayGrow() || this.#idle.some(({ connection: { uses } }) => uses === 0);
-      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false), freshComes) && !this.#serve(this.#popIdle(true, true), freshComes)) return;
+      if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false), freshComes) && !this.#serve(this.#popIdle(true, true), freshComes))
+        return;
     }
   }
 

@@ -71,7 +71,8 @@ export class UpstreamPools {
   /** Exchanges that wait for a connection, by destination; destinations without any are left out. */
   queued(): Map<string, number> {
     const queued = new Map<string, number>();
-    for (const { pool, destination } of this.#all()) if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
+    for (const { pool, destination } of this.#all())
+      if (pool.queued > 0) queued.set(destination.name, (queued.get(destination.name) ?? 0) + pool.queued);
     return queued;
   }
 
@@ -119,7 +120,13 @@ export class UpstreamPools {
 }
 
 function isSame(kept: PoolKey, { destination, scheme, host, port, client }: PoolKey): boolean {
-  return kept.port === port && kept.scheme === scheme && kept.host === host && kept.client === client && kept.destination.name === destination.name;
+  return (
+    kept.port === port &&
+    kept.scheme === scheme &&
+    kept.host === host &&
+    kept.client === client &&
+    kept.destination.name === destination.name
+  );
 }
 
 // The part of a pool that depends on the configuration: which connections it may share, and how long one
@@ -136,8 +143,25 @@ export function poolTerms(destination: DestinationConfig, { limits, timeouts }: 
   return [{ ...destination, ...DECIDED_PER_REQUEST }, { ...limits, ...COUNTED_ELSEWHERE }, timeouts];
 }
 
-const DECIDED_PER_REQUEST = { name: null, forms: null, gateway: null, methods: null, paths: null, tunnelSni: null, gateReadiness: null } satisfies { [Key in keyof DestinationConfig]?: null };
-const COUNTED_ELSEWHERE = { connections: null, connectionsPerClient: null, tunnels: null, tunnelsPerClient: null, exchanges: null, exchangesPerClient: null, loopDelay: null, memoryPercent: null } satisfies { [Key in keyof Terms['limits']]?: null };
+const DECIDED_PER_REQUEST = {
+  name: null,
+  forms: null,
+  gateway: null,
+  methods: null,
+  paths: null,
+  tunnelSni: null,
+  gateReadiness: null,
+} satisfies { [Key in keyof DestinationConfig]?: null };
+const COUNTED_ELSEWHERE = {
+  connections: null,
+  connectionsPerClient: null,
+  tunnels: null,
+  tunnelsPerClient: null,
+  exchanges: null,
+  exchangesPerClient: null,
+  loopDelay: null,
+  memoryPercent: null,
+} satisfies { [Key in keyof Terms['limits']]?: null };
 
 /** How long a dial to one address may take at most, ms: a waiting exchange should get the reason why it failed. */
 export function longestDial({ via }: Pick<DestinationConfig, 'via'>, { timeouts }: Pick<Terms, 'timeouts'>): number {

@@ -64,7 +64,12 @@ const onTunnelClose = listener((tunnel) => {
 /** From here on the tunnel gets the events of this socket, except for its bytes. */
 export function hear(tunnel: TunnelEnds, socket: Tunnelled): void {
   socket[kTunnel] = tunnel;
-  socket.on('end', onTunnelEnd).on('error', onTunnelError).on('close', onTunnelClose).on('drain', onTunnelDrain).on(WRITE_FAILED, onWriteFailed);
+  socket
+    .on('end', onTunnelEnd)
+    .on('error', onTunnelError)
+    .on('close', onTunnelClose)
+    .on('drain', onTunnelDrain)
+    .on(WRITE_FAILED, onWriteFailed);
 }
 
 /** From here on it gets the bytes too: the socket flows from the next turn on. */

@@ -3,7 +3,7 @@
  * half-close: each direction ends on its own, and the tunnel ends when both
  * have. It owns both sockets and closes them.
  *
- * Longer than 300 lines: how a tunnel ends depends on the events of both sides,
+ * Longer than 400 lines: how a tunnel ends depends on the events of both sides,
  * which share one state.
  */
 import { TLSSocket } from 'node:tls';
@@ -235,7 +235,11 @@ export class Tunnel {
   onIdle(): void {
     // One that an upgrade began has been answered.
     const silent = this.record.bytesSent > 0 && this.record.bytesReceived === 0 && this.record.upstreamStatus === 0;
-    this.end(silent ? new Fault('upstream-silent', 'the upstream sent nothing for the idle time of tunnels after what the client sent') : new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'));
+    this.end(
+      silent
+        ? new Fault('upstream-silent', 'the upstream sent nothing for the idle time of tunnels after what the client sent')
+        : new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'),
+    );
   }
 
   /** Its end has begun, from either side or the proxy. */
@@ -390,7 +394,10 @@ export class Tunnel {
     if (this.#fault !== null) return;
     if (!this.#begun) {
       this.#begun = true;
-      if (chunk.length >= NESTED_CONNECT.length && chunk.compare(NESTED_CONNECT, 0, NESTED_CONNECT.length, 0, NESTED_CONNECT.length) === 0) {
+      if (
+        chunk.length >= NESTED_CONNECT.length &&
+        chunk.compare(NESTED_CONNECT, 0, NESTED_CONNECT.length, 0, NESTED_CONNECT.length) === 0
+      ) {
         this.#refuseNestedConnect();
         return;
       }

@@ -2,8 +2,6 @@
  * HTTP/1.1 towards an upstream on one dialled socket: writes one request at a
  * time and reads the response. RFC 9112 §9.3 alone decides whether the
  * connection can carry another exchange.
- *
- * Longer than 300 lines: writing, reading and reuse share one state.
  */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
@@ -238,7 +236,14 @@ export class UpstreamConnection {
     try {
       this.#read(chunk);
     } catch (error) {
-      if (error instanceof MessageError) this.#break(new Fault('upstream-malformed', error.message, { cause: error, facts: error.status === null ? {} : { receivedStatus: error.status }, ...(error.flaw === 'too-large' ? TOO_LARGE : {}) }));
+      if (error instanceof MessageError)
+        this.#break(
+          new Fault('upstream-malformed', error.message, {
+            cause: error,
+            facts: error.status === null ? {} : { receivedStatus: error.status },
+            ...(error.flaw === 'too-large' ? TOO_LARGE : {}),
+          }),
+        );
       else this.#crash(handler, error);
     }
   }
@@ -276,7 +281,8 @@ export class UpstreamConnection {
     while (at < chunk.length) {
       const handler = this.#handler;
       // Its meaning is unknown, so nothing after it can be trusted.
-      if (handler === null || isCurrent(this.#begunIn)) throw new MessageError('malformed', 'the upstream sent an answer before it had the request');
+      if (handler === null || isCurrent(this.#begunIn))
+        throw new MessageError('malformed', 'the upstream sent an answer before it had the request');
       if (this.#head === null) {
         const section = this.#heads.read(chunk, at);
         if (section === null) {
@@ -314,7 +320,8 @@ export class UpstreamConnection {
     this.#body.begin(head.framing);
     if (head.idleTimeout !== null) this.keepFor = Math.min(this.#options.keepAlive, Math.max(0, head.idleTimeout - HINT_MARGIN));
     // Some servers count down (Apache), others send the same number each time: the earlier close counts.
-    if (head.mostExchanges !== null) this.#most = Math.min(this.#most, this.uses === 0 ? head.mostExchanges : this.uses + 1 + head.mostExchanges);
+    if (head.mostExchanges !== null)
+      this.#most = Math.min(this.#most, this.uses === 0 ? head.mostExchanges : this.uses + 1 + head.mostExchanges);
     if (!head.keepAlive || this.keepFor === 0 || this.uses + 1 >= this.#most) this.#reusable = false;
     handler.onHead(head);
     return 'read';
@@ -357,8 +364,13 @@ export class UpstreamConnection {
   #cut(): Fault {
     const error = this.#failure;
     // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
-    if (error !== null && this.dialled.tlsFault !== undefined && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true) return this.dialled.tlsFault(error);
-    return new Fault('upstream-cut', `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`, error === null ? {} : { cause: error });
+    if (error !== null && this.dialled.tlsFault !== undefined && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true)
+      return this.dialled.tlsFault(error);
+    return new Fault(
+      'upstream-cut',
+      `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`,
+      error === null ? {} : { cause: error },
+    );
   }
 }
 
@@ -366,5 +378,6 @@ const BEGINNING = Buffer.from('HTTP/1.');
 
 function refuseOtherProtocol(bytes: Buffer): void {
   const length = Math.min(bytes.length, BEGINNING.length);
-  if (!bytes.subarray(0, length).equals(BEGINNING.subarray(0, length))) throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
+  if (!bytes.subarray(0, length).equals(BEGINNING.subarray(0, length)))
+    throw new MessageError('malformed', 'the answer does not begin with an HTTP/1.1 status line');
 }

@@ -117,7 +117,9 @@ export class WaitingLine {
     for (const [client, places] of this.#byClient) {
       const count = held(client);
       if (count === null || (best !== null && count >= best.held)) continue;
-      const at = places.findIndex(({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes) && (offer === 'settled' || !waiter.careful)));
+      const at = places.findIndex(
+        ({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes) && (offer === 'settled' || !waiter.careful)),
+      );
       if (at !== -1) best = { client, at, held: count };
     }
     return best === null ? null : this.#take(best.client, best.at);
@@ -136,7 +138,11 @@ export class WaitingLine {
    * them may wait for less than that, and yet all of them always wait
    * @param held how many connections a client holds; null: it may have none now
    */
-  survey(patience: number, standing: boolean, held: (client: string) => number | null): { readonly eligible: number; readonly pressing: number; readonly without: number } {
+  survey(
+    patience: number,
+    standing: boolean,
+    held: (client: string) => number | null,
+  ): { readonly eligible: number; readonly pressing: number; readonly without: number } {
     const half = this.#now() + this.#options.longest / 2;
     const stands = standing && (this.#ticks - this.#since) * TICK_MS >= patience;
     let eligible = 0;
@@ -147,7 +153,8 @@ export class WaitingLine {
       if (count === null) continue;
       if (count === 0) without += 1;
       eligible += places.length;
-      for (const { fresh, ticks, until } of places) if (fresh || stands || until <= half || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
+      for (const { fresh, ticks, until } of places)
+        if (fresh || stands || until <= half || (this.#ticks - ticks) * TICK_MS >= patience) pressing += 1;
     }
     return { eligible, pressing, without };
   }

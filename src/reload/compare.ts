@@ -39,7 +39,8 @@ function gatewaysOf({ destinations }: Policy): Gateways {
 /** The destination that has this prefix, or one above it. */
 function servedBy(gateways: Gateways, prefix: string): DestinationConfig | undefined {
   let found: DestinationConfig | undefined;
-  for (let end = prefix.length; end > 0 && found === undefined; end = prefix.lastIndexOf('/', end - 1)) found = gateways.get(prefix.slice(0, end));
+  for (let end = prefix.length; end > 0 && found === undefined; end = prefix.lastIndexOf('/', end - 1))
+    found = gateways.get(prefix.slice(0, end));
   return found;
 }
 
@@ -50,7 +51,17 @@ function decideAgain(policy: Policy, gateways: Gateways, ask: Ask, was: GatewayC
   if (was?.host !== ask.host || was.port !== ask.port || ask.path?.startsWith(was.basePath) !== true) return decide(policy, ask);
   const served = servedBy(gateways, was.prefix);
   const gateway = served?.gateway ?? null;
-  const verdict = decide(policy, { ...ask, destination: served?.name ?? '', ...(gateway === null ? {} : { host: gateway.host, port: gateway.port, path: `${gateway.basePath}${was.prefix.slice(gateway.prefix.length)}${ask.path.slice(was.basePath.length)}` }) });
+  const verdict = decide(policy, {
+    ...ask,
+    destination: served?.name ?? '',
+    ...(gateway === null
+      ? {}
+      : {
+          host: gateway.host,
+          port: gateway.port,
+          path: `${gateway.basePath}${was.prefix.slice(gateway.prefix.length)}${ask.path.slice(was.basePath.length)}`,
+        }),
+  });
   return gateway === null && verdict.verdict === 'deny' ? { ...verdict, detail: `No gateway has the prefix ${was.prefix}` } : verdict;
 }
 

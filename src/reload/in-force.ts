@@ -47,21 +47,34 @@ export function renewWarnings(before: InForce, now: number): { readonly inForce:
 /** Values and files that differ. */
 export function compareInForce(before: InForce, after: InForce): Difference[] {
   const contents = [...after.contents].filter(([file, content]) => before.contents.has(file) && before.contents.get(file) !== content);
-  return [...compareSettings(before.settings(), after.settings()), ...contents.map(([file]) => ({ path: file, before: 'its earlier content', after: 'other content' }))];
+  return [
+    ...compareSettings(before.settings(), after.settings()),
+    ...contents.map(([file]) => ({ path: file, before: 'its earlier content', after: 'other content' })),
+  ];
 }
 
 /** One sentence each, for `/readyz` and the status page. */
 export function tellWarnings({ warnings }: Pick<InForce, 'warnings'>): string[] {
   const told = warnings.slice(0, MOST_WARNINGS).map(formatWarning);
-  return warnings.length > MOST_WARNINGS ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: npx eco-egress check shows them all.`] : told;
+  return warnings.length > MOST_WARNINGS
+    ? [...told, `${warnings.length - MOST_WARNINGS} further warnings of the configuration: npx eco-egress check shows them all.`]
+    : told;
 }
 
 /** One log line each. */
 export function logWarnings({ warnings }: Pick<InForce, 'warnings'>, telemetry: Pick<Telemetry, 'notice'>): void {
   for (const { kind, file, line, path, problem, instead } of warnings.slice(0, MOST_WARNINGS)) {
-    telemetry.notice('warn', `the configuration: ${problem}`, { kind, key: path, remedy: instead, place: line === null ? file : `${file}:${line}` });
+    telemetry.notice('warn', `the configuration: ${problem}`, {
+      kind,
+      key: path,
+      remedy: instead,
+      place: line === null ? file : `${file}:${line}`,
+    });
   }
-  if (warnings.length > MOST_WARNINGS) telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', { further: warnings.length - MOST_WARNINGS });
+  if (warnings.length > MOST_WARNINGS)
+    telemetry.notice('warn', 'the configuration has further warnings, which npx eco-egress check shows', {
+      further: warnings.length - MOST_WARNINGS,
+    });
 }
 
 /** Every kind, those without a warning too. */

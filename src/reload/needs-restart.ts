@@ -6,11 +6,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config/config.ts';
 
 /** Bound, or read once, at the start: whole sections, or single keys. */
-export const NEEDS_RESTART = ['name', 'listeners', 'limits.headerBytes', 'timeouts.requestHeaders', 'timeouts.keepAlive'] as const satisfies readonly (
-  | keyof Config
-  | `limits.${keyof Config['limits']}`
-  | `timeouts.${keyof Config['timeouts']}`
-)[];
+export const NEEDS_RESTART = [
+  'name',
+  'listeners',
+  'limits.headerBytes',
+  'timeouts.requestHeaders',
+  'timeouts.keepAlive',
+] as const satisfies readonly (keyof Config | `limits.${keyof Config['limits']}` | `timeouts.${keyof Config['timeouts']}`)[];
 
 /** Whether a setting is one of these keys, or inside one. @param path as in settings: `listeners.http[0].forms` */
 export function isBelowKey(path: string, keys: readonly string[]): boolean {

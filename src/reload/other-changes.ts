@@ -36,7 +36,8 @@ export function compareOthers(before: Compared, after: Compared): OtherChanges {
     const { path } = difference;
     if (isDecisive(path, before.config, after.config)) policyKeys.push(path);
     // Rules have no names: they are matched by their content.
-    else if (!path.startsWith('rules[') && meansAnother(difference, before.config, after.config)) changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
+    else if (!path.startsWith('rules[') && meansAnother(difference, before.config, after.config))
+      changes.push({ ...difference, needsRestart: isBelowKey(path, NEEDS_RESTART) });
   }
   changes.push(...compareHashes(before.config, after.config), ...compareRuleNotes(before.config.rules, after.config.rules));
   return { changes, policyKeys };
@@ -53,7 +54,11 @@ function meansAnother({ path, before, after }: Difference, present: Config, want
 function configAt(config: Config, path: string): unknown {
   let value: unknown = config;
   for (const key of path.split(/\.|(?=\[)/)) {
-    const inner: unknown = Array.isArray(value) ? (key.startsWith('[') ? value[Number(key.slice(1, -1))] : value.find((entry: unknown) => (entry as { readonly name?: unknown } | null)?.name === key)) : (value as Readonly<Record<string, unknown>> | null)?.[key];
+    const inner: unknown = Array.isArray(value)
+      ? key.startsWith('[')
+        ? value[Number(key.slice(1, -1))]
+        : value.find((entry: unknown) => (entry as { readonly name?: unknown } | null)?.name === key)
+      : (value as Readonly<Record<string, unknown>> | null)?.[key];
     if (inner === undefined) return value;
     value = inner;
   }
@@ -66,7 +71,8 @@ function isDecisive(path: string, before: Config, after: Config): boolean {
   for (const section of ['clients', 'destinations'] as const) {
     if (!path.startsWith(`${section}.`)) continue;
     const inside = path.slice(section.length + 1);
-    const has = (config: Config): string | undefined => config[section].map(({ name }) => name).find((name) => inside === name || inside.startsWith(`${name}.`));
+    const has = (config: Config): string | undefined =>
+      config[section].map(({ name }) => name).find((name) => inside === name || inside.startsWith(`${name}.`));
     const [one, other] = [has(before), has(after)];
     // An entry that is in one file only belongs to the policy comparison, as a whole.
     return one === undefined || other === undefined || DECISIVE[section].test(inside.slice(one.length + 1));
@@ -78,7 +84,11 @@ function isDecisive(path: string, before: Config, after: Config): boolean {
 function compareHashes(before: Config, after: Config): OtherChange[] {
   const hashes = new Map(before.clients.flatMap(({ basic }) => (basic ?? []).map(({ user, hash }) => [user, hash] as const)));
   return after.clients.flatMap(({ name, basic }) =>
-    (basic ?? []).flatMap(({ user, hash }, index) => (hashes.get(user) ?? hash) === hash ? [] : [{ path: `clients.${name}.basic[${index}].hash`, before: HIDDEN, after: `another ${HIDDEN}`, needsRestart: false }]),
+    (basic ?? []).flatMap(({ user, hash }, index) =>
+      (hashes.get(user) ?? hash) === hash
+        ? []
+        : [{ path: `clients.${name}.basic[${index}].hash`, before: HIDDEN, after: `another ${HIDDEN}`, needsRestart: false }],
+    ),
   );
 }
 
@@ -91,16 +101,29 @@ function compareRuleNotes(before: readonly RuleConfig[], after: readonly RuleCon
     if (known === undefined) return [];
     const decisive = new Set(Object.keys(decisiveOf(rule)));
     const keys = [...new Set([...Object.keys(known), ...Object.keys(rule)])].filter((key) => !decisive.has(key));
-    return [...compareRates(known.rate, rule.rate, `rules[${index}].rate`), ...keys.filter((key) => key !== 'rate').flatMap((key) => {
-      const [was, is] = [known, rule].map((one) => (one as unknown as Readonly<Record<string, unknown>>)[key] ?? null);
-      return JSON.stringify(was) === JSON.stringify(is) ? [] : [{ path: `rules[${index}].${key}`, before: was, after: is, needsRestart: false }];
-    })];
+    return [
+      ...compareRates(known.rate, rule.rate, `rules[${index}].rate`),
+      ...keys
+        .filter((key) => key !== 'rate')
+        .flatMap((key) => {
+          const [was, is] = [known, rule].map((one) => (one as unknown as Readonly<Record<string, unknown>>)[key] ?? null);
+          return JSON.stringify(was) === JSON.stringify(is)
+            ? []
+            : [{ path: `rules[${index}].${key}`, before: was, after: is, needsRestart: false }];
+        }),
+    ];
   });
 }
 
 /** Each limit separately, as a person would write it. */
 function compareRates(before: RateConfig | null, after: RateConfig | null, path: string): OtherChange[] {
-  const [was, is] = [before, after].map((rate) => new Map<string, string>([...listRates(rate).map(({ per, kind, limit }) => [`${per}.${kind}`, limit.text] as const), ...(rate === null ? [] : [['whenExhausted', rate.whenExhausted] as const])]));
+  const [was, is] = [before, after].map(
+    (rate) =>
+      new Map<string, string>([
+        ...listRates(rate).map(({ per, kind, limit }) => [`${per}.${kind}`, limit.text] as const),
+        ...(rate === null ? [] : [['whenExhausted', rate.whenExhausted] as const]),
+      ]),
+  );
   return [...new Set([...(is?.keys() ?? []), ...(was?.keys() ?? [])])].flatMap((key) => {
     const [one = null, other = null] = [was?.get(key), is?.get(key)];
     return one === other ? [] : [{ path: `${path}.${key}`, before: one, after: other, needsRestart: false }];

@@ -8,7 +8,15 @@ import { type InForce, logWarnings, tellWarnings } from './in-force.ts';
 
 /** `applied`: the new configuration is in force, except for `needRestart`. `refused`: nothing has changed; `changes` is null where the policies were not compared. */
 export type ReloadOutcome =
-  | { readonly result: 'applied'; readonly before: string; readonly inForce: InForce; readonly differences: readonly Difference[]; readonly changes: Changes; readonly needRestart: readonly string[]; readonly tunnelsCut: number }
+  | {
+      readonly result: 'applied';
+      readonly before: string;
+      readonly inForce: InForce;
+      readonly differences: readonly Difference[];
+      readonly changes: Changes;
+      readonly needRestart: readonly string[];
+      readonly tunnelsCut: number;
+    }
   | { readonly result: 'refused'; readonly reasons: readonly string[]; readonly changes: Changes | null };
 
 /** The same as plain data for the caller: without secrets, and with warnings in words. */
@@ -37,7 +45,19 @@ export function reportOutcome(outcome: ReloadOutcome): OutcomeReport {
   if (outcome.result === 'refused') return { result: 'refused', reasons: outcome.reasons, ...changes };
   const { before, inForce, differences, needRestart, tunnelsCut } = outcome;
   const { file, hash, loadedAt } = inForce;
-  return { result: 'applied', file, hash, loadedAt: new Date(loadedAt).toISOString(), before, differences, needRestart, warnings: tellWarnings(inForce), replayed: outcome.changes.replayed, tunnelsCut, ...changes };
+  return {
+    result: 'applied',
+    file,
+    hash,
+    loadedAt: new Date(loadedAt).toISOString(),
+    before,
+    differences,
+    needRestart,
+    warnings: tellWarnings(inForce),
+    replayed: outcome.changes.replayed,
+    tunnelsCut,
+    ...changes,
+  };
 }
 
 /** Most faults of a file that are listed: the log takes no line of megabytes, and `/readyz` is asked every two seconds. */
@@ -45,7 +65,14 @@ const MOST_FAULTS = 50;
 
 function refuseFaulty(faults: readonly ConfigFinding[]): ReloadOutcome {
   const reasons = faults.slice(0, MOST_FAULTS).map((fault) => `${tellPlace(fault)} ${fault.problem} ${fault.instead}`.trimEnd());
-  return { result: 'refused', reasons: faults.length > MOST_FAULTS ? [...reasons, `${faults.length - MOST_FAULTS} further faults of the configuration: npx eco-egress check shows them all.`] : reasons, changes: null };
+  return {
+    result: 'refused',
+    reasons:
+      faults.length > MOST_FAULTS
+        ? [...reasons, `${faults.length - MOST_FAULTS} further faults of the configuration: npx eco-egress check shows them all.`]
+        : reasons,
+    changes: null,
+  };
 }
 
 /** Everything that can be tested was tested at load; a later error is a bug, but the proxy continues to serve. */
@@ -56,17 +83,25 @@ function refuseUnusable(error: unknown): ReloadOutcome {
 
 /** The refusal under `reload.refuseIfDenies`, with a reason for each change that would deny a request. */
 export function refuseDenials(changes: Changes): ReloadOutcome {
-  return { result: 'refused', reasons: changes.newlyDenied.map((change) => `It would deny ${describeDecisionChange(change)}: ${change.detail}`), changes };
+  return {
+    result: 'refused',
+    reasons: changes.newlyDenied.map((change) => `It would deny ${describeDecisionChange(change)}: ${change.detail}`),
+    changes,
+  };
 }
 
 /** One line for the outcome, and one for each change to recent requests. */
 function reportReload(telemetry: Telemetry, outcome: ReloadOutcome): void {
-  if (outcome.result === 'refused') telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
+  if (outcome.result === 'refused')
+    telemetry.notice('error', 'reload refused: the previous configuration stays active', { reasons: outcome.reasons });
   else {
     const { changes, inForce, differences, needRestart, tunnelsCut } = outcome;
     telemetry.notice('info', 'reload applied', {
       ...nameConfig(inForce),
-      changed: differences.length <= MOST_LOGGED_KEYS ? differences.map(({ path }) => path) : [...differences.slice(0, MOST_LOGGED_KEYS).map(({ path }) => path), `${differences.length - MOST_LOGGED_KEYS} more`],
+      changed:
+        differences.length <= MOST_LOGGED_KEYS
+          ? differences.map(({ path }) => path)
+          : [...differences.slice(0, MOST_LOGGED_KEYS).map(({ path }) => path), `${differences.length - MOST_LOGGED_KEYS} more`],
       replayed: changes.replayed,
       newlyDenied: changes.newlyDenied.length,
       newlyAllowed: changes.newlyAllowed.length,

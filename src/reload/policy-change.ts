@@ -18,7 +18,12 @@ export interface PolicyChange extends DiffSummary {
 
 /** A thousand destinations that all change take a fifth of it. */
 const MOST_STEPS_OF_RELOAD = 1_000_000;
-const NOT_COMPUTED: DiffSummary = { different: true, denies: false, sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.', classes: [] };
+const NOT_COMPUTED: DiffSummary = {
+  different: true,
+  denies: false,
+  sentence: 'Not computed, because there is too much to compare: eco-egress diff does it.',
+  classes: [],
+};
 
 /** Compares policies as they take effect, one comparison at a time: a later reload cancels the previous one. */
 export class PolicyChanges {
@@ -48,7 +53,10 @@ export class PolicyChanges {
     if (found === null || own !== this.#current) return;
     const { sentence, classes } = found;
     this.#latest = { at: new Date(now).toISOString(), ...found };
-    this.#telemetry.notice('info', 'what the new configuration decides differently', { policyChange: sentence, ...(classes.length === 0 ? {} : { classes }) });
+    this.#telemetry.notice('info', 'what the new configuration decides differently', {
+      policyChange: sentence,
+      ...(classes.length === 0 ? {} : { classes }),
+    });
   }
 
   /** The current comparison ends at its next slice. */

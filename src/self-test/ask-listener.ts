@@ -35,7 +35,12 @@ let context: SecureContext | undefined;
  * @param own called with the connection as soon as it is started
  * @param timeout of the whole, ms
  */
-export function askListener(probe: SelfTestProbe, own: (connection: OwnConnection) => void, timeout: number, signal: AbortSignal): Promise<ProbeAnswer> {
+export function askListener(
+  probe: SelfTestProbe,
+  own: (connection: OwnConnection) => void,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<ProbeAnswer> {
   return new Promise((resolve) => {
     const { host, port, preface, serverName, request } = probe;
     const socket = connect({ host, port, noDelay: true });
@@ -57,9 +62,11 @@ export function askListener(probe: SelfTestProbe, own: (connection: OwnConnectio
     };
     // After a turn of the event loop: in a busy process the answer may be there unread, or the
     // connection not accepted yet.
-    const limit = new TimeLimit(timeout, () => setImmediate(() => {
-      giveUp(`${step} within ${timeout} ms`);
-    }));
+    const limit = new TimeLimit(timeout, () =>
+      setImmediate(() => {
+        giveUp(`${step} within ${timeout} ms`);
+      }),
+    );
     const onData = (chunk: Buffer): void => {
       text += chunk.toString('latin1');
       const answer = readProbeAnswer(text);

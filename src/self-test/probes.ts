@@ -67,10 +67,25 @@ export function listProbes(terms: ProbeTerms): SelfTestProbe[] {
     if (listener === undefined) return;
     const way = { ...reach(address), listener };
     // Only the ClientHello names the target, and only it is answered.
-    probes.push(probeOf({ ...way, serverName: terms.name, refusal: null }, 'sni', '', terms.client, listener.forms.includes('sni') ? hostDenials(terms) : ['form-not-allowed']));
+    probes.push(
+      probeOf(
+        { ...way, serverName: terms.name, refusal: null },
+        'sni',
+        '',
+        terms.client,
+        listener.forms.includes('sni') ? hostDenials(terms) : ['form-not-allowed'],
+      ),
+    );
     const serverName = config.tlsServer?.names[0];
     // The self-test has no certificate to show.
-    if (serverName !== undefined) probes.push(...httpProbes(terms, { ...way, serverName, refusal: config.tlsServer?.clientCertificate === 'require' ? 'client-certificate' : null }));
+    if (serverName !== undefined)
+      probes.push(
+        ...httpProbes(terms, {
+          ...way,
+          serverName,
+          refusal: config.tlsServer?.clientCertificate === 'require' ? 'client-certificate' : null,
+        }),
+      );
   });
   return probes;
 }
@@ -78,17 +93,20 @@ export function listProbes(terms: ProbeTerms): SelfTestProbe[] {
 function httpProbes({ config, name, client, stranger }: ProbeTerms, way: ProbedListener): SelfTestProbe[] {
   const { forms } = way.listener;
   const host = hostDenials({ client });
-  const inForm = (form: (typeof forms)[number], codes: readonly FaultCode[]): readonly FaultCode[] => (forms.includes(form) ? codes : ['form-not-allowed']);
+  const inForm = (form: (typeof forms)[number], codes: readonly FaultCode[]): readonly FaultCode[] =>
+    forms.includes(form) ? codes : ['form-not-allowed'];
   const probes = [
     probeOf(way, 'connect', connectHead(name, 443), client, inForm('connect', host)),
     probeOf(way, 'forward', getHead(`http://${name}/`, name), client, inForm('forward', host)),
     // A host that no destination has is refused before the form is known.
     probeOf(way, 'host-routed', getHead('/', name), client, host),
   ];
-  if (!config.destinations.some(({ hosts }) => hosts.includes(METADATA_ADDRESS))) probes.push(probeOf(way, `connect to ${METADATA_ADDRESS}`, connectHead(METADATA_ADDRESS, 80), client, inForm('connect', host)));
+  if (!config.destinations.some(({ hosts }) => hosts.includes(METADATA_ADDRESS)))
+    probes.push(probeOf(way, `connect to ${METADATA_ADDRESS}`, connectHead(METADATA_ADDRESS, 80), client, inForm('connect', host)));
   // Below a prefix the destination is fixed: only the client can be wrong. Report mode lets that pass.
   const prefix = config.destinations.find(({ gateway, report }) => gateway !== null && !report)?.gateway?.prefix;
-  if (prefix !== undefined && stranger !== null) probes.push(probeOf(way, 'gateway', getHead(`${prefix}/`, name), stranger, inForm('gateway', NO_CLIENT)));
+  if (prefix !== undefined && stranger !== null)
+    probes.push(probeOf(way, 'gateway', getHead(`${prefix}/`, name), stranger, inForm('gateway', NO_CLIENT)));
   return probes;
 }
 
@@ -97,9 +115,24 @@ function hostDenials({ client }: Pick<ProbeTerms, 'client'>): readonly FaultCode
   return client === null ? ['host-not-allowed', ...NO_CLIENT] : ['host-not-allowed'];
 }
 
-function probeOf({ host, port, listener, serverName, refusal }: ProbedListener, form: string, request: string, asker: string | null, expected: readonly FaultCode[]): SelfTestProbe {
+function probeOf(
+  { host, port, listener, serverName, refusal }: ProbedListener,
+  form: string,
+  request: string,
+  asker: string | null,
+  expected: readonly FaultCode[],
+): SelfTestProbe {
   const inside = serverName !== null && request !== '' ? ' in TLS' : '';
-  return { what: `${form}${inside} on ${formatAuthority(host, port)}`, host, port, preface: prefaceOf(listener, host, port, asker), serverName, request, asker, expected: refusal === null ? expected : [refusal] };
+  return {
+    what: `${form}${inside} on ${formatAuthority(host, port)}`,
+    host,
+    port,
+    preface: prefaceOf(listener, host, port, asker),
+    serverName,
+    request,
+    asker,
+    expected: refusal === null ? expected : [refusal],
+  };
 }
 
 /** A listener that trusts this host to name its clients waits for a PROXY header. */

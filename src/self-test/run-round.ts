@@ -64,7 +64,12 @@ function findDoubt({ what, expected }: SelfTestProbe, answer: ProbeAnswer, recor
 }
 
 /** A permitted name that resolves to an address that may never be dialled: looks nothing up and dials nothing. */
-async function askGuards(egress: Pick<Egress, 'survey'>, destination: DestinationConfig, self: RoundOptions['self'], signal: AbortSignal): Promise<string[]> {
+async function askGuards(
+  egress: Pick<Egress, 'survey'>,
+  destination: DestinationConfig,
+  self: RoundOptions['self'],
+  signal: AbortSignal,
+): Promise<string[]> {
   const { name, hosts, addresses } = destination;
   const [host = name] = hosts;
   const admits = async (address: string, port: number): Promise<boolean> => {
@@ -78,6 +83,7 @@ async function askGuards(egress: Pick<Egress, 'survey'>, destination: Destinatio
   const wrong: string[] = [];
   if (await admits(self.host, self.port)) wrong.push(`the address guard of ${name} lets this proxy itself be dialled`);
   // Configured ranges define what is permitted.
-  if (addresses === null && (await admits(METADATA_ADDRESS, 80))) wrong.push(`the address guard of ${name} lets ${METADATA_ADDRESS} be dialled`);
+  if (addresses === null && (await admits(METADATA_ADDRESS, 80)))
+    wrong.push(`the address guard of ${name} lets ${METADATA_ADDRESS} be dialled`);
   return wrong;
 }

@@ -164,7 +164,10 @@ export class SelfTest implements SelfTestSockets {
     const { state, reason } = this.#found;
     const [, words] = STATE_WORDS[state];
     const at = this.#known === null ? '' : `, as of ${new Date(this.#knownAt).toISOString()}`;
-    return { state, words: `${words.replace('self-test: ', '')}${reason === '' ? '' : `: ${reason}`}${state === 'holds' || state === 'broken' ? at : ''}` };
+    return {
+      state,
+      words: `${words.replace('self-test: ', '')}${reason === '' ? '' : `: ${reason}`}${state === 'holds' || state === 'broken' ? at : ''}`,
+    };
   }
 
   #begin(): void {
@@ -182,7 +185,10 @@ export class SelfTest implements SelfTestSockets {
   async #run(every: number, signal: AbortSignal, before: Promise<void> | undefined): Promise<void> {
     await before;
     do {
-      const result = await this.#try(signal).catch((error: unknown): RoundResult => ({ state: 'unknown', reason: `the round failed: ${String(error)}` }));
+      const result = await this.#try(signal).catch((error: unknown): RoundResult => ({
+        state: 'unknown',
+        reason: `the round failed: ${String(error)}`,
+      }));
       if (!signal.aborted) this.#note(result);
     } while (await pause(every, signal));
   }
@@ -193,12 +199,23 @@ export class SelfTest implements SelfTestSockets {
     if (bound === null || self === undefined) return { state: 'unknown', reason: 'there is no listener' };
     if (signal.aborted) return { state: 'unknown', reason: 'another configuration has come' };
     if (this.#options.tight()) return { state: 'unknown', reason: 'almost no file descriptors are left' };
-    if (config.destinations.some(({ hosts }) => hosts.includes(`*.${RESERVED_DOMAIN}`))) return { state: 'unknown', reason: `a destination has the hosts *.${RESERVED_DOMAIN}, so that no name is certain to be refused; no host has such a name (RFC 6761), so take the pattern out` };
+    if (config.destinations.some(({ hosts }) => hosts.includes(`*.${RESERVED_DOMAIN}`)))
+      return {
+        state: 'unknown',
+        reason: `a destination has the hosts *.${RESERVED_DOMAIN}, so that no name is certain to be refused; no host has such a name (RFC 6761), so take the pattern out`,
+      };
     const round = this.#round;
     this.#round += 1;
     const name = `self-test-${randomBytes(8).toString('hex')}.${RESERVED_DOMAIN}`;
     const probes = listProbes({ config, bound, name, client: pickClient(config, round), stranger: pickStranger(config) });
-    return runRound({ probes, ask: (probe) => this.#ask(probe, signal), egress: this.#options.egress, destinations: pickDestinations(config.destinations, round), self, signal });
+    return runRound({
+      probes,
+      ask: (probe) => this.#ask(probe, signal),
+      egress: this.#options.egress,
+      destinations: pickDestinations(config.destinations, round),
+      self,
+      signal,
+    });
   }
 
   /** One at a time: only the current connection is claimed. */
@@ -206,7 +223,14 @@ export class SelfTest implements SelfTestSockets {
     this.#record = null;
     this.#asker = probe.asker;
     try {
-      const answer = await askListener(probe, (own) => { this.#own = own; }, PROBE_TIMEOUT, signal);
+      const answer = await askListener(
+        probe,
+        (own) => {
+          this.#own = own;
+        },
+        PROBE_TIMEOUT,
+        signal,
+      );
       return { answer, record: this.#record };
     } finally {
       this.#own = null;
@@ -251,7 +275,9 @@ function pause(ms: number, signal: AbortSignal): Promise<boolean> {
 
 /** The address of a client that is identified by address only; another one in each round. */
 function pickClient({ clients }: Pick<Config, 'clients'>, round: number): string | null {
-  const known = clients.filter(({ addresses, basic, tokens, certificates }) => addresses !== null && basic === null && tokens === null && certificates === null);
+  const known = clients.filter(
+    ({ addresses, basic, tokens, certificates }) => addresses !== null && basic === null && tokens === null && certificates === null,
+  );
   return known[round % Math.max(1, known.length)]?.addresses?.[0]?.split('/')[0] ?? null;
 }
 

@@ -49,26 +49,46 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
   const clock = new AbortController();
   let dialled: Dialled | null = null;
   const limit = new TimeLimit(probe.timeout, () => {
-    const late = dialled === null ? new Fault('connect-timeout', `no connection in ${probe.timeout} ms`, { subject: where }) : new Fault('upstream-silent', `no whole answer in ${probe.timeout} ms`, { subject: where });
+    const late =
+      dialled === null
+        ? new Fault('connect-timeout', `no connection in ${probe.timeout} ms`, { subject: where })
+        : new Fault('upstream-silent', `no whole answer in ${probe.timeout} ms`, { subject: where });
     clock.abort(late);
   });
   const either = AbortSignal.any([signal, clock.signal]);
   try {
     const guard = createAddressGuard({ name: 'sourceIp.probe', addresses: probe.addresses, key: 'sourceIp.probe.addresses' }, isSelf);
     const via = probe.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-    dialled = await dialler.dial({ host: probe.host, port: probe.port, tls: probe.scheme === 'https' ? probe.tls : null, keys: 'sourceIp.probe.tls', via }, guard, either);
+    dialled = await dialler.dial(
+      { host: probe.host, port: probe.port, tls: probe.scheme === 'https' ? probe.tls : null, keys: 'sourceIp.probe.tls', via },
+      guard,
+      either,
+    );
     const { socket, address, peer, dnsMs, tcpMs, hopMs, tlsMs } = dialled;
     const localAddress = socket.localAddress ?? null;
     const asked = performance.now();
     const answer = await askOnce(dialled, {
       origin: `${probe.scheme}://${where}`,
       path: probe.path,
-      headers: { accept: probe.field === null ? 'text/plain, */*;q=0.1' : 'application/json', 'user-agent': 'eco-egress', 'cache-control': 'no-cache' },
+      headers: {
+        accept: probe.field === null ? 'text/plain, */*;q=0.1' : 'application/json',
+        'user-agent': 'eco-egress',
+        'cache-control': 'no-cache',
+      },
       longest: LONGEST_ANSWER,
       signal: either,
     });
     refuseUnlessOk(answer, where);
-    return { address: readAnswer(answer.body, probe.field), endpointAddress: address ?? peer.address, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs: performance.now() - asked };
+    return {
+      address: readAnswer(answer.body, probe.field),
+      endpointAddress: address ?? peer.address,
+      localAddress,
+      dnsMs,
+      tcpMs,
+      hopMs,
+      tlsMs,
+      answerMs: performance.now() - asked,
+    };
   } finally {
     limit.clear();
   }
@@ -78,9 +98,13 @@ export async function askEndpoint(probe: ProbeConfig, { dialler, isSelf, signal 
 function refuseUnlessOk({ status, location }: OneAnswer, where: string): void {
   if (status >= 200 && status <= 299) return;
   if (status >= 300 && status <= 399 && location !== null) {
-    throw new Fault('upstream-malformed', `${where} answered ${status}, a redirect to ${showTarget(location)}, which is not followed`, { remedy: 'Write the URL that it leads to under sourceIp.probe.url.' });
+    throw new Fault('upstream-malformed', `${where} answered ${status}, a redirect to ${showTarget(location)}, which is not followed`, {
+      remedy: 'Write the URL that it leads to under sourceIp.probe.url.',
+    });
   }
-  throw new Fault('upstream-malformed', `${where} answered ${status}, not the address that it sees`, { remedy: 'Correct sourceIp.probe.url.' });
+  throw new Fault('upstream-malformed', `${where} answered ${status}, not the address that it sees`, {
+    remedy: 'Correct sourceIp.probe.url.',
+  });
 }
 
 // The address in an echo endpoint's answer: the whole text, or a member of a JSON document. Pure.
@@ -96,8 +120,12 @@ export function readAnswer(body: string, field: string | null): string {
   if (address !== null) return address.canonical;
   const looksLikeJson = field === null && body.trimStart().startsWith('{');
   throw malformedAnswer(
-    field === null ? `the answer ${quote(body)} is not one IP address` : `${field} of the answer is ${quote(text)}, which is not one IP address`,
-    looksLikeJson ? 'Name the member that holds the address in sourceIp.probe.field.' : 'Take an endpoint that answers with the address alone, or name a JSON member in sourceIp.probe.field.',
+    field === null
+      ? `the answer ${quote(body)} is not one IP address`
+      : `${field} of the answer is ${quote(text)}, which is not one IP address`,
+    looksLikeJson
+      ? 'Name the member that holds the address in sourceIp.probe.field.'
+      : 'Take an endpoint that answers with the address alone, or name a JSON member in sourceIp.probe.field.',
   );
 }
 
@@ -107,10 +135,14 @@ function readMember(body: string, field: string): string {
     // RFC 8259 §8.1: a byte order mark may be ignored.
     value = JSON.parse(body.trim());
   } catch {
-    throw malformedAnswer(`the answer ${quote(body)} is not JSON`, 'Take sourceIp.probe.field out if the endpoint answers with the address alone.');
+    throw malformedAnswer(
+      `the answer ${quote(body)} is not JSON`,
+      'Take sourceIp.probe.field out if the endpoint answers with the address alone.',
+    );
   }
   for (const name of field.split('.')) {
-    value = typeof value === 'object' && value !== null && Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
+    value =
+      typeof value === 'object' && value !== null && Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
   }
   if (typeof value === 'string') return value;
   throw malformedAnswer(`the answer ${quote(body)} has no text at ${field}`, 'Correct sourceIp.probe.field.');

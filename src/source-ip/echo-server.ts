@@ -46,7 +46,13 @@ export async function openEcho(options: EchoServerOptions): Promise<Echo> {
   const peers = createPeerReader(options);
   const proxied = new WeakMap<Socket, ClientPeer>();
   const server = createServer(
-    { maxHeaderSize: ECHO_HEADER_BYTES, headersTimeout: ARRIVAL, requestTimeout: ARRIVAL, keepAliveTimeout: ECHO_KEEP_ALIVE, connectionsCheckingInterval: ARRIVAL / 2 },
+    {
+      maxHeaderSize: ECHO_HEADER_BYTES,
+      headersTimeout: ARRIVAL,
+      requestTimeout: ARRIVAL,
+      keepAliveTimeout: ECHO_KEEP_ALIVE,
+      connectionsCheckingInterval: ARRIVAL / 2,
+    },
     (request, response) => {
       answer(request, response, () => readCaller(request, { peers, proxied, believes: options.believe.length > 0 }));
     },
@@ -86,7 +92,8 @@ function readCaller({ socket, rawHeaders, headers }: IncomingMessage, { peers, p
 
 function answer(request: IncomingMessage, response: ServerResponse, whoAsks: () => Caller | Fault): void {
   // A body has no meaning here: it is not waited for.
-  if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined) response.setHeader('connection', 'close');
+  if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined)
+    response.setHeader('connection', 'close');
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD');
     send(response, 405, 'Only GET and HEAD are served here.\n');
@@ -103,7 +110,8 @@ function answer(request: IncomingMessage, response: ServerResponse, whoAsks: () 
   }
   const caller = whoAsks();
   if (caller instanceof Fault) send(response, 400, `${caller.advice}\n`);
-  else if (path === '/json' || wantsJson(request.headers.accept)) send(response, 200, `${JSON.stringify(caller)}\n`, 'application/json; charset=utf-8');
+  else if (path === '/json' || wantsJson(request.headers.accept))
+    send(response, 200, `${JSON.stringify(caller)}\n`, 'application/json; charset=utf-8');
   else send(response, 200, `${caller.ip}\n`);
 }
 
@@ -113,7 +121,13 @@ function wantsJson(accept = ''): boolean {
 }
 
 function send(response: ServerResponse, status: number, body: string, type = 'text/plain; charset=utf-8'): void {
-  response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body), 'cache-control': 'no-store', vary: 'Accept', 'x-content-type-options': 'nosniff' });
+  response.writeHead(status, {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    vary: 'Accept',
+    'x-content-type-options': 'nosniff',
+  });
   response.end(response.req.method === 'HEAD' ? undefined : body);
 }
 
@@ -134,9 +148,12 @@ function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Sock
       },
       onFault({ advice }) {
         socket.on('error', () => {});
-        socket.end(`HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(advice) + 1}\r\n\r\n${advice}\n`, () => {
-          socket.destroy();
-        });
+        socket.end(
+          `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(advice) + 1}\r\n\r\n${advice}\n`,
+          () => {
+            socket.destroy();
+          },
+        );
       },
       onReset() {},
     });

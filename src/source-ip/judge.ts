@@ -38,38 +38,39 @@ export type SilenceCause = 'whitelist' | 'source-address' | 'nat-ports' | 'stale
 const ALMOST_ALL = 0.9;
 
 /** Level and text of the notice for each cause, and what to do. */
-export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | 'error'; readonly words: string; readonly check: string }>> = {
-  whitelist: {
-    level: 'error',
-    words: 'its whitelist probably lacks our source address',
-    check: 'ask the partner whether it still permits our address; its firewall drops connections without an answer',
-  },
-  'source-address': {
-    level: 'error',
-    words: 'our source address is not the expected one',
-    check: 'correct the source address: npx eco-egress verify-ip names likely causes',
-  },
-  'nat-ports': {
-    level: 'error',
-    words: 'the NAT is out of ports towards it',
-    check: "look at the NAT's dropped packets; use fewer connections (the gateway path pools them), or give the NAT more ports",
-  },
-  'stale-name': {
-    level: 'error',
-    words: 'the resolver fails, so it is dialled where it was before',
-    check: "fix the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
-  },
-  'way-out': {
-    level: 'error',
-    words: 'nothing comes back from outside, the echo endpoint does not answer either',
-    check: 'look at the route, the firewall, the network policy and the NAT: the route out is broken, for every partner',
-  },
-  unproven: {
-    level: 'warn',
-    words: 'its whitelist, the NAT or the route; nothing proves the source address',
-    check: 'configure sourceIp.expected and sourceIp.probe, and run npx eco-egress verify-ip',
-  },
-};
+export const SILENCE: Readonly<Record<SilenceCause, { readonly level: 'warn' | 'error'; readonly words: string; readonly check: string }>> =
+  {
+    whitelist: {
+      level: 'error',
+      words: 'its whitelist probably lacks our source address',
+      check: 'ask the partner whether it still permits our address; its firewall drops connections without an answer',
+    },
+    'source-address': {
+      level: 'error',
+      words: 'our source address is not the expected one',
+      check: 'correct the source address: npx eco-egress verify-ip names likely causes',
+    },
+    'nat-ports': {
+      level: 'error',
+      words: 'the NAT is out of ports towards it',
+      check: "look at the NAT's dropped packets; use fewer connections (the gateway path pools them), or give the NAT more ports",
+    },
+    'stale-name': {
+      level: 'error',
+      words: 'the resolver fails, so it is dialled where it was before',
+      check: "fix the resolver: the log has its faults, and the partner's name may lead elsewhere by now",
+    },
+    'way-out': {
+      level: 'error',
+      words: 'nothing comes back from outside, the echo endpoint does not answer either',
+      check: 'look at the route, the firewall, the network policy and the NAT: the route out is broken, for every partner',
+    },
+    unproven: {
+      level: 'warn',
+      words: 'its whitelist, the NAT or the route; nothing proves the source address',
+      check: 'configure sourceIp.expected and sourceIp.probe, and run npx eco-egress verify-ip',
+    },
+  };
 
 /** Null while a probe is pending. */
 export function judgeSilence({ source, stale, ports }: SilenceFacts): SilenceCause | null {

@@ -115,7 +115,8 @@ export class PartnerWatch {
   get silent(): SilentPartner[] {
     const found: SilentPartner[] = [];
     for (const [destination, silence] of this.#partners) {
-      if (silence !== null && silence.cause !== null) found.push({ destination, cause: silence.cause, since: silence.since, timeouts: silence.timeouts });
+      if (silence !== null && silence.cause !== null)
+        found.push({ destination, cause: silence.cause, since: silence.since, timeouts: silence.timeouts });
     }
     return found;
   }

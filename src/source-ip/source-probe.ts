@@ -57,7 +57,9 @@ const WORDS: Record<SourceResult, string> = {
 
 /** What an answer depends on: everything except when it is requested, and what follows from it. */
 function probeQuestion(config: SourceIpConfig | null): unknown {
-  return config === null ? null : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
+  return config === null
+    ? null
+    : { ...config, gateReadiness: null, probe: config.probe === null ? null : { ...config.probe, every: null, timeout: null } };
 }
 
 /** Runs one probe after the other from `start` to `close`. */
@@ -168,7 +170,8 @@ export class SourceProbe {
     const at = now();
     const since = this.#finding?.result === result ? this.#finding.since : at;
     this.#tell(config, { result, seen, fault, at, since });
-    if (this.#changes.length === 0 || this.#finding?.result !== result || this.#finding.seen !== seen) this.#changes.push({ result, seen, fault, at, since });
+    if (this.#changes.length === 0 || this.#finding?.result !== result || this.#finding.seen !== seen)
+      this.#changes.push({ result, seen, fault, at, since });
     if (this.#changes.length > MOST_KEPT_FINDINGS) this.#changes.shift();
     this.#finding = { result, seen, fault, at, since };
     if (result !== 'unknown') this.#lastJudged = this.#finding;

@@ -45,7 +45,12 @@ export class SourceProof {
     this.#options = options;
     this.#dialler = options.dialler;
     this.#destinations = config.destinations;
-    this.#watch = new PartnerWatch({ destinations: watchedOf(config), surroundings: (destination, since) => this.#surroundings(destination, since), telemetry, now });
+    this.#watch = new PartnerWatch({
+      destinations: watchedOf(config),
+      surroundings: (destination, since) => this.#surroundings(destination, since),
+      telemetry,
+      now,
+    });
     this.#probe = new SourceProbe({
       config: config.sourceIp,
       ask: (probe, signal) => askEndpoint(probe, this.#way(signal)),
@@ -98,7 +103,9 @@ export class SourceProof {
   /** Reasons not to be ready, if configured, and warnings. */
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { config, finding, lastJudged } = this.#probe;
-    const silent = this.#watch.silent.map(({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`);
+    const silent = this.#watch.silent.map(
+      ({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`,
+    );
     const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describeSourceProblem(config, finding);
     if (config === null || said === null) return { reasons: [], warnings: silent };
     // A failed probe is no evidence about the address: the last known state stays valid, or an echo endpoint could stop
@@ -120,8 +127,18 @@ export class SourceProof {
       reason: finding?.fault?.advice ?? null,
       remark: finding === null ? null : remarkOnFinding(finding),
       lastSeen: lastJudged === null ? null : { address: lastJudged.seen, at: new Date(lastJudged.at).toISOString() },
-      history: this.#probe.changes.map(({ at, result, seen, fault }) => ({ at: new Date(at).toISOString(), result, seen, code: fault?.code ?? null })),
-      silentPartners: this.#watch.silent.map((partner) => ({ ...partner, since: new Date(partner.since).toISOString(), words: SILENCE[partner.cause].words, check: SILENCE[partner.cause].check })),
+      history: this.#probe.changes.map(({ at, result, seen, fault }) => ({
+        at: new Date(at).toISOString(),
+        result,
+        seen,
+        code: fault?.code ?? null,
+      })),
+      silentPartners: this.#watch.silent.map((partner) => ({
+        ...partner,
+        since: new Date(partner.since).toISOString(),
+        words: SILENCE[partner.cause].words,
+        check: SILENCE[partner.cause].check,
+      })),
     };
   }
 
@@ -133,7 +150,11 @@ export class SourceProof {
     const { asks, finding } = this.#probe;
     const fresh = finding !== null && finding.at >= since;
     const { limit, destinations } = this.#options.ports.inUse();
-    return { source: asks ? (fresh ? finding.result : 'pending') : 'off', stale: (this.#staleAt.get(destination) ?? -Infinity) >= since, ports: { used: destinations.get(destination)?.used ?? 0, limit } };
+    return {
+      source: asks ? (fresh ? finding.result : 'pending') : 'off',
+      stale: (this.#staleAt.get(destination) ?? -Infinity) >= since,
+      ports: { used: destinations.get(destination)?.used ?? 0, limit },
+    };
   }
 }
 
@@ -164,9 +185,21 @@ export interface SourceView {
   readonly reason: string | null;
   readonly remark: string | null;
   /** Partners whose connects time out. */
-  readonly silentPartners: readonly { readonly destination: string; readonly cause: string; readonly since: string; readonly timeouts: number; readonly words: string; readonly check: string }[];
+  readonly silentPartners: readonly {
+    readonly destination: string;
+    readonly cause: string;
+    readonly since: string;
+    readonly timeouts: number;
+    readonly words: string;
+    readonly check: string;
+  }[];
   /** The result when an address was last known. */
   readonly lastSeen: { readonly address: string | null; readonly at: string } | null;
   /** The findings, one for each change; the latest first. */
-  readonly history: readonly { readonly at: string; readonly result: SourceResult; readonly seen: string | null; readonly code: string | null }[];
+  readonly history: readonly {
+    readonly at: string;
+    readonly result: SourceResult;
+    readonly seen: string | null;
+    readonly code: string | null;
+  }[];
 }

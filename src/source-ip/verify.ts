@@ -46,7 +46,10 @@ export interface Verification {
 const WORST: readonly SourceResult[] = ['mismatch', 'unknown', 'unjudged', 'match'];
 
 /** Never rejects because of an endpoint. */
-export async function verifySource({ probe, expected, times }: VerifyRequest, ask: (probe: ProbeConfig) => Promise<Sighting>): Promise<Verification> {
+export async function verifySource(
+  { probe, expected, times }: VerifyRequest,
+  ask: (probe: ProbeConfig) => Promise<Sighting>,
+): Promise<Verification> {
   const observations: Observation[] = [];
   for (let time = 0; time < times; time += 1) observations.push(await observe(probe, expected, ask));
   const result = WORST.find((candidate) => observations.some((observation) => observation.result === candidate)) ?? 'unknown';
@@ -63,7 +66,11 @@ export async function verifySource({ probe, expected, times }: VerifyRequest, as
   };
 }
 
-async function observe(probe: ProbeConfig, expected: readonly string[], ask: (probe: ProbeConfig) => Promise<Sighting>): Promise<Observation> {
+async function observe(
+  probe: ProbeConfig,
+  expected: readonly string[],
+  ask: (probe: ProbeConfig) => Promise<Sighting>,
+): Promise<Observation> {
   try {
     const { address, endpointAddress, localAddress, dnsMs, tcpMs, hopMs, tlsMs, answerMs } = await ask(probe);
     const happened = Object.entries({ dns: dnsMs, tcp: tcpMs, hop: hopMs, tls: tlsMs, answer: answerMs }).filter(([, ms]) => ms >= 0);
@@ -105,7 +112,10 @@ interface KnownCause extends Cause {
 const isWrong = ({ expected, seen }: Evidence): boolean => expected.length > 0 && seen.some((address) => !expected.includes(address));
 const isPublic = (address: string): boolean => classifyAddress(address)?.class === 'public';
 const seesPublic = ({ seen }: Evidence): boolean => seen.some(isPublic);
-const failed = (...codes: readonly FaultCode[]) => (evidence: Evidence): boolean => evidence.codes.some((code) => codes.includes(code));
+const failed =
+  (...codes: readonly FaultCode[]) =>
+  (evidence: Evidence): boolean =>
+    evidence.codes.some((code) => codes.includes(code));
 
 /** In the order in which they should be checked. */
 const CAUSES: readonly KnownCause[] = [
@@ -117,7 +127,8 @@ const CAUSES: readonly KnownCause[] = [
   {
     fits: ({ expected, seen }) => seen.some((address) => !isPublic(address) && checkSeenAddress(address, expected) !== 'match'),
     cause: 'a private address was seen: the endpoint is inside, or no NAT is on the route to it',
-    check: 'ask an endpoint out where the partner is. If the partner itself is on private addresses (VPN, Interconnect), a public NAT never applies to it: Private NAT does',
+    check:
+      'ask an endpoint out where the partner is. If the partner itself is on private addresses (VPN, Interconnect), a public NAT never applies to it: Private NAT does',
   },
   {
     fits: (evidence) => evidence.via.length > 0 && isWrong(evidence),
@@ -127,7 +138,8 @@ const CAUSES: readonly KnownCause[] = [
   {
     fits: ({ expected, seen }) => seen.length > 1 && seen.some((address) => checkSeenAddress(address, expected) !== 'match'),
     cause: 'the NAT has several addresses, which take turns (AUTO_ONLY, or more than one reserved)',
-    check: 'set the NAT to MANUAL_ONLY with the one reserved address, or list all of them under sourceIp.expected and have the partner permit all',
+    check:
+      'set the NAT to MANUAL_ONLY with the one reserved address, or list all of them under sourceIp.expected and have the partner permit all',
   },
   {
     fits: (evidence) => isWrong(evidence) && seesPublic(evidence) && evidence.seen.length === 1,
@@ -197,7 +209,8 @@ export function formatVerification(verification: Verification): string {
   const way = via.length === 0 ? 'directly' : `by ${via.join(', then ')}`;
   const lines = [summariseVerification(verification), '', `  asked ${url}, ${way}`, ...observations.map(observationLine)];
   if (remarks.length > 0) lines.push('', ...remarks.map((remark) => `  ${remark}`));
-  if (causes.length > 0) lines.push('', 'What it may be, and what to do:', '', ...causes.flatMap(({ cause, check }) => [`  - ${cause}`, `    ${check}`]));
+  if (causes.length > 0)
+    lines.push('', 'What it may be, and what to do:', '', ...causes.flatMap(({ cause, check }) => [`  - ${cause}`, `    ${check}`]));
   return `${lines.join('\n')}\n`;
 }
 

@@ -24,9 +24,16 @@ export function editFile(text: string, edits: readonly PolicyEdit[]): EditedFile
   const destinations = edits.flatMap((edit) => (edit.kind === 'destination' ? [edit.destination] : []));
   const rules = edits.flatMap((edit) => (edit.kind === 'rule' ? [renderRule(edit.rule)] : []));
   // First: the end of a list may be the end of all destinations, too.
-  for (const edit of edits) if (edit.kind === 'list') file.lengthen(['destinations', edit.destination, ...edit.path], edit.added.map(renderEntry));
-  file.addEntries('clients', clients.map((lines) => ({ lines, flow: lines.join('') })));
-  file.addEntries('destinations', destinations.map((destination) => ({ lines: renderDestination(destination), flow: flowDestination(destination) })));
+  for (const edit of edits)
+    if (edit.kind === 'list') file.lengthen(['destinations', edit.destination, ...edit.path], edit.added.map(renderEntry));
+  file.addEntries(
+    'clients',
+    clients.map((lines) => ({ lines, flow: lines.join('') })),
+  );
+  file.addEntries(
+    'destinations',
+    destinations.map((destination) => ({ lines: renderDestination(destination), flow: flowDestination(destination) })),
+  );
   file.addItems('rules', rules);
   return file.finish();
 }
@@ -63,27 +70,60 @@ class YamlFile {
     if (entries.length === 0) return;
     const node = this.#at([key]);
     if (isMap(node)) {
-      if (this.#isBare(node)) this.#replaceBare(node, entries.flatMap(({ lines }) => lines));
-      else if (node.flow === true) this.#insertFlow(node, entries.map(({ flow }) => flow));
-      else this.#insertLines(node, entries.flatMap(({ lines }) => lines), this.#indentOf(node));
-    } else this.#addSection(key, node, entries.flatMap(({ lines }) => lines), entries.map(({ flow }) => flow));
+      if (this.#isBare(node))
+        this.#replaceBare(
+          node,
+          entries.flatMap(({ lines }) => lines),
+        );
+      else if (node.flow === true)
+        this.#insertFlow(
+          node,
+          entries.map(({ flow }) => flow),
+        );
+      else
+        this.#insertLines(
+          node,
+          entries.flatMap(({ lines }) => lines),
+          this.#indentOf(node),
+        );
+    } else
+      this.#addSection(
+        key,
+        node,
+        entries.flatMap(({ lines }) => lines),
+        entries.map(({ flow }) => flow),
+      );
   }
 
   /** At the end of a list at the top level. */
   addItems(key: string, items: readonly string[]): void {
     if (items.length === 0) return;
     const node = this.#at([key]);
-    if (isSeq(node) && this.#isBare(node)) this.#replaceBare(node, items.map((item) => `- ${item}`));
+    if (isSeq(node) && this.#isBare(node))
+      this.#replaceBare(
+        node,
+        items.map((item) => `- ${item}`),
+      );
     else if (isSeq(node)) this.#lengthenSeq(node, items);
-    else this.#addSection(key, node, items.map((item) => `- ${item}`), items);
+    else
+      this.#addSection(
+        key,
+        node,
+        items.map((item) => `- ${item}`),
+        items,
+      );
   }
 
   /** At the end of an existing list: a YAML list, or one text with commas. */
   lengthen(path: readonly string[], entries: readonly string[]): void {
     const node = this.#at(path);
     if (isSeq(node)) this.#lengthenSeq(node, entries);
-    else if (isScalar(node) && !String(node.source ?? node.value).includes('${')) this.#lengthenScalar(node.range?.[0] ?? 0, node.range?.[1] ?? 0, entries);
-    else this.#problems.push(`${path.join('.')} is ${isScalar(node) ? 'taken from a variable' : 'not written there as a list'}: add ${entries.join(', ')} by hand`);
+    else if (isScalar(node) && !String(node.source ?? node.value).includes('${'))
+      this.#lengthenScalar(node.range?.[0] ?? 0, node.range?.[1] ?? 0, entries);
+    else
+      this.#problems.push(
+        `${path.join('.')} is ${isScalar(node) ? 'taken from a variable' : 'not written there as a list'}: add ${entries.join(', ')} by hand`,
+      );
   }
 
   finish(): EditedFile {
@@ -96,7 +136,12 @@ class YamlFile {
       end = at;
     }
     const text = this.#text.slice(0, end) + pieces.join('');
-    return { text: this.#sections.length === 0 ? text : `${text}${text.endsWith('\n') ? '' : this.#newline}${this.#sections.join(this.#newline)}${this.#newline}` };
+    return {
+      text:
+        this.#sections.length === 0
+          ? text
+          : `${text}${text.endsWith('\n') ? '' : this.#newline}${this.#sections.join(this.#newline)}${this.#newline}`,
+    };
   }
 
   #at(path: readonly string[]): unknown {
@@ -125,7 +170,11 @@ class YamlFile {
 
   #replaceBare({ range }: YAMLMap | YAMLSeq, lines: readonly string[]): void {
     const start = this.#text.slice(0, range?.[0] ?? 0).trimEnd().length;
-    this.#insertions.push({ at: start, replaces: (range?.[1] ?? 0) - start, text: lines.map((line) => `${this.#newline}  ${line}`).join('') });
+    this.#insertions.push({
+      at: start,
+      replaces: (range?.[1] ?? 0) - start,
+      text: lines.map((line) => `${this.#newline}  ${line}`).join(''),
+    });
   }
 
   #lengthenSeq(node: YAMLSeq, entries: readonly string[]): void {
@@ -134,7 +183,10 @@ class YamlFile {
       return;
     }
     const indent = this.#lines.linePos(node.range?.[0] ?? 0).col - 1;
-    this.#insertAt(this.#lineEnd(this.#endOf(node)), entries.map((entry) => `${' '.repeat(indent)}- ${entry}`));
+    this.#insertAt(
+      this.#lineEnd(this.#endOf(node)),
+      entries.map((entry) => `${' '.repeat(indent)}- ${entry}`),
+    );
   }
 
   #lengthenScalar(start: number, end: number, entries: readonly string[]): void {
@@ -142,7 +194,12 @@ class YamlFile {
     const quote = source.startsWith('"') || source.startsWith("'") ? source[0] : '';
     const plain = entries.map((entry) => entry.replace(/^"|"$/g, ''));
     if (quote !== '') this.#insertions.push({ at: end - 1, text: `, ${plain.join(', ')}` });
-    else this.#insertions.push({ at: start, replaces: end - start, text: `[${[source.includes(',') ? source : renderEntry(/^\d+$/.test(source) ? Number(source) : source), ...entries].join(', ')}]` });
+    else
+      this.#insertions.push({
+        at: start,
+        replaces: end - start,
+        text: `[${[source.includes(',') ? source : renderEntry(/^\d+$/.test(source) ? Number(source) : source), ...entries].join(', ')}]`,
+      });
   }
 
   #insertFlow(node: YAMLMap | YAMLSeq, entries: readonly string[]): void {
@@ -154,7 +211,10 @@ class YamlFile {
   }
 
   #insertLines(node: YAMLMap, lines: readonly string[], indent: number): void {
-    this.#insertAt(this.#lineEnd(this.#endOf(node)), lines.map((line) => `${' '.repeat(indent)}${line}`));
+    this.#insertAt(
+      this.#lineEnd(this.#endOf(node)),
+      lines.map((line) => `${' '.repeat(indent)}${line}`),
+    );
   }
 
   #insertAt(at: number, lines: readonly string[]): void {
@@ -172,7 +232,10 @@ class YamlFile {
   #endOf(node: unknown): number {
     if ((isMap(node) || isSeq(node)) && node.flow !== true) {
       const last: unknown = node.items.at(-1);
-      if (isPair(last)) return isScalar(last.value) && last.value.range?.[0] === last.value.range?.[1] ? this.#endOf(last.key) : this.#endOf(last.value ?? last.key);
+      if (isPair(last))
+        return isScalar(last.value) && last.value.range?.[0] === last.value.range?.[1]
+          ? this.#endOf(last.key)
+          : this.#endOf(last.value ?? last.key);
       if (last !== undefined) return this.#endOf(last);
     }
     const { range } = node as { range?: readonly [number, number, number] };

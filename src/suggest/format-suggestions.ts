@@ -32,15 +32,58 @@ const MOST_DECLINED = 50;
 const LONGEST_SHOWN = 300;
 
 /** Ends with a line break; safe to print. @param stream colours only where it is a terminal */
-export function formatSuggestions({ made, declined, generalised, permitted, diff }: Suggestions, { denials, lines, leftOut }: SuggestSource, { patch, problems }: SuggestedPatch, stream: NodeJS.WritableStream): string {
+export function formatSuggestions(
+  { made, declined, generalised, permitted, diff }: Suggestions,
+  { denials, lines, leftOut }: SuggestSource,
+  { patch, problems }: SuggestedPatch,
+  stream: NodeJS.WritableStream,
+): string {
   const total = totalOf(denials);
   const parts: string[] = [];
-  if (total === 0) parts.push(`No denials were found${lines === null ? '' : ` in ${number(lines.access, 'access line')}${lines.other > 0 ? `; ${number(lines.other, 'other line')} passed over` : ''}`}.\n`);
-  else parts.push(`${number(total, 'denial')} from ${momentOf(Math.min(...denials.map(({ first }) => first)))} to ${momentOf(Math.max(...denials.map(({ last }) => last)))}: ${[`${number(made.reduce((sum, { texts }) => sum + texts.length, 0), 'change')} proposed`, declined.length === 0 ? '' : `${declined.length} not`, permitted === 0 ? '' : `${permitted} of the denials are permitted by now`, leftOut === 0 ? '' : `${leftOut} not looked at, because they are too many of different kinds`].filter((part) => part !== '').join(', ')}.\n`);
-  for (const one of made) parts.push([describeGroup(one), ...one.texts.map((text) => `  To permit it: ${escapeText(text)}`), ...(one.texts.length === 0 ? ['  A change above permits it.'] : [`  ${one.diffs.length === 1 ? 'It permits' : 'They permit'}:`, ...one.diffs.flatMap((step) => classLines(step, stream))]), ''].join('\n'));
-  if (generalised.length > 0) parts.push(`Generalised:\n${generalised.map((text) => `  ${printable(text)}\n`).join('')}All changes together permit:\n${classLines(diff, stream).join('\n')}\n`);
-  if (declined.length > 0) parts.push(`Not proposed:\n${declined.slice(0, MOST_DECLINED).map((one) => `${describeGroup(one)}\n  ${styleText('yellow', printable(one.reason), { stream })}\n`).join('')}${declined.length > MOST_DECLINED ? `and ${number(declined.length - MOST_DECLINED, 'other')}, which --json shows\n` : ''}`);
-  if (problems.length > 0) parts.push(`The file cannot be changed automatically:\n${problems.map((problem) => `  ${printable(problem)}\n`).join('')}`);
+  if (total === 0)
+    parts.push(
+      `No denials were found${lines === null ? '' : ` in ${number(lines.access, 'access line')}${lines.other > 0 ? `; ${number(lines.other, 'other line')} passed over` : ''}`}.\n`,
+    );
+  else
+    parts.push(
+      `${number(total, 'denial')} from ${momentOf(Math.min(...denials.map(({ first }) => first)))} to ${momentOf(Math.max(...denials.map(({ last }) => last)))}: ${[
+        `${number(
+          made.reduce((sum, { texts }) => sum + texts.length, 0),
+          'change',
+        )} proposed`,
+        declined.length === 0 ? '' : `${declined.length} not`,
+        permitted === 0 ? '' : `${permitted} of the denials are permitted by now`,
+        leftOut === 0 ? '' : `${leftOut} not looked at, because they are too many of different kinds`,
+      ]
+        .filter((part) => part !== '')
+        .join(', ')}.\n`,
+    );
+  for (const one of made)
+    parts.push(
+      [
+        describeGroup(one),
+        ...one.texts.map((text) => `  To permit it: ${escapeText(text)}`),
+        ...(one.texts.length === 0
+          ? ['  A change above permits it.']
+          : [`  ${one.diffs.length === 1 ? 'It permits' : 'They permit'}:`, ...one.diffs.flatMap((step) => classLines(step, stream))]),
+        '',
+      ].join('\n'),
+    );
+  if (generalised.length > 0)
+    parts.push(
+      `Generalised:\n${generalised.map((text) => `  ${printable(text)}\n`).join('')}All changes together permit:\n${classLines(diff, stream).join('\n')}\n`,
+    );
+  if (declined.length > 0)
+    parts.push(
+      `Not proposed:\n${declined
+        .slice(0, MOST_DECLINED)
+        .map((one) => `${describeGroup(one)}\n  ${styleText('yellow', printable(one.reason), { stream })}\n`)
+        .join(
+          '',
+        )}${declined.length > MOST_DECLINED ? `and ${number(declined.length - MOST_DECLINED, 'other')}, which --json shows\n` : ''}`,
+    );
+  if (problems.length > 0)
+    parts.push(`The file cannot be changed automatically:\n${problems.map((problem) => `  ${printable(problem)}\n`).join('')}`);
   if (patch !== null) parts.push(patch);
   return parts.join('\n');
 }
@@ -51,26 +94,47 @@ function describeGroup(group: DeniedGroup): string {
   const others = addresses.length - MOST_SHOWN_ADDRESSES;
   const from = `${addresses.slice(0, MOST_SHOWN_ADDRESSES).join(', ')}${others > 0 ? ` and ${number(others, 'other')}` : ''}`;
   const requests = kinds.slice(0, MOST_SHOWN_REQUESTS).map((kind) => `  ${describeSeen(kind)}`);
-  return [`${printable(who)} asked for ${printable(host)} ${times(totalOf(kinds))}, from ${printable(from)}`, ...requests, ...(kinds.length > MOST_SHOWN_REQUESTS ? [`  and ${number(kinds.length - MOST_SHOWN_REQUESTS, 'other request')}`] : [])].join('\n');
+  return [
+    `${printable(who)} asked for ${printable(host)} ${times(totalOf(kinds))}, from ${printable(from)}`,
+    ...requests,
+    ...(kinds.length > MOST_SHOWN_REQUESTS ? [`  and ${number(kinds.length - MOST_SHOWN_REQUESTS, 'other request')}`] : []),
+  ].join('\n');
 }
 
 function describeSeen({ form, port, method, path, code, count, first, last }: SeenDenial): string {
   const what = method === null ? '' : ` ${method} ${path ?? ''}`;
-  return printable(`${form}${what}, port ${port}: ${code}, ${times(count)}, ${count === 1 ? momentOf(first) : `first ${momentOf(first)}, last ${momentOf(last)}`}`);
+  return printable(
+    `${form}${what}, port ${port}: ${code}, ${times(count)}, ${count === 1 ? momentOf(first) : `first ${momentOf(first)}, last ${momentOf(last)}`}`,
+  );
 }
 
 function classLines(diff: PolicyDiff, stream: NodeJS.WritableStream): string[] {
-  return diff.classes.filter(({ change }) => change === 'allowed').map((one) => `    ${styleText('green', '+', { stream })} ${printable(describeClass(diff, one))}`);
+  return diff.classes
+    .filter(({ change }) => change === 'allowed')
+    .map((one) => `    ${styleText('green', '+', { stream })} ${printable(describeClass(diff, one))}`);
 }
 
 /** The same as data. */
-export function reportSuggestions({ made, declined, generalised, permitted, diff }: Suggestions, { file, hash, denials, lines, leftOut }: SuggestSource, { patch, problems }: SuggestedPatch): string {
+export function reportSuggestions(
+  { made, declined, generalised, permitted, diff }: Suggestions,
+  { file, hash, denials, lines, leftOut }: SuggestSource,
+  { patch, problems }: SuggestedPatch,
+): string {
   const group = ({ who, host, kinds }: DeniedGroup): object => ({
     who,
     host,
     count: totalOf(kinds),
     addresses: [...new Set(kinds.flatMap((kind) => [...kind.addresses]))],
-    requests: kinds.map(({ form, port, method, path, code, count, first, last }) => ({ form, port, method, path, code, count, first: new Date(first).toISOString(), last: new Date(last).toISOString() })),
+    requests: kinds.map(({ form, port, method, path, code, count, first, last }) => ({
+      form,
+      port,
+      method,
+      path,
+      code,
+      count,
+      first: new Date(first).toISOString(),
+      last: new Date(last).toISOString(),
+    })),
   });
   const report = {
     file,
@@ -79,7 +143,13 @@ export function reportSuggestions({ made, declined, generalised, permitted, diff
     lines,
     leftOut,
     permitted,
-    proposed: made.map((one) => ({ ...group(one), changes: one.texts, permits: one.diffs.flatMap((step) => step.classes.filter(({ change }) => change === 'allowed').map((found) => describeClass(step, found))) })),
+    proposed: made.map((one) => ({
+      ...group(one),
+      changes: one.texts,
+      permits: one.diffs.flatMap((step) =>
+        step.classes.filter(({ change }) => change === 'allowed').map((found) => describeClass(step, found)),
+      ),
+    })),
     declined: declined.map((one) => ({ ...group(one), reason: one.reason })),
     generalised,
     classes: reportClasses(diff),

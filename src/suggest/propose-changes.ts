@@ -92,7 +92,9 @@ export function suggestChanges(policy: Policy, denials: readonly SeenDenial[], t
     for (const [reason, kinds] of reasons) declined.push({ ...group, kinds, reason });
   }
   const merged = mergeRules(before, draft.config);
-  const { config: after, texts: generalised } = terms.generalise ? generalise(before, merged, terms.now, meter) : { config: merged, texts: [] };
+  const { config: after, texts: generalised } = terms.generalise
+    ? generalise(before, merged, terms.now, meter)
+    : { config: merged, texts: [] };
   return { made, declined, generalised, permitted, before, after, diff: comparePolicyConfigs(before, after, terms.now, meter) };
 }
 
@@ -113,18 +115,37 @@ type Treated =
 
 function treat(draft: PolicyDraft, kind: SeenDenial, group: DeniedGroup, { least, now }: SuggestTerms, meter: Meter): Treated {
   const peer = peerLike(draft.compiled, kind);
-  if (peer === null) return { outcome: 'declined', reason: `${show(group.who)} matches no configured client: add its range, or what it shows, to clients` };
+  if (peer === null)
+    return { outcome: 'declined', reason: `${show(group.who)} matches no configured client: add its range, or what it shows, to clients` };
   const { form, host, port, method, path } = kind;
-  const ask: Ask = { form, peer, now, host, port, method, path, ...(form === 'gateway' && kind.destination !== null ? { destination: kind.destination } : {}) };
+  const ask: Ask = {
+    form,
+    peer,
+    now,
+    host,
+    port,
+    method,
+    path,
+    ...(form === 'gateway' && kind.destination !== null ? { destination: kind.destination } : {}),
+  };
   const verdict = decide(draft.compiled, ask);
-  if (verdict.verdict === 'allow') return kind.code === 'address-not-allowed' ? treatAddress(draft, verdict.destination, kind, now, meter) : { outcome: 'permitted', before: decide(draft.before, ask).verdict === 'allow' };
+  if (verdict.verdict === 'allow')
+    return kind.code === 'address-not-allowed'
+      ? treatAddress(draft, verdict.destination, kind, now, meter)
+      : { outcome: 'permitted', before: decide(draft.before, ask).verdict === 'allow' };
   const isNew = !draft.before.hasHost(host);
-  if (isNew && isIP(host) !== 0 && isProposable(host)) return { outcome: 'declined', reason: `${nameAddress(host)} is a literal address: ask for a name, or add the address by hand` };
+  if (isNew && isIP(host) !== 0 && isProposable(host))
+    return { outcome: 'declined', reason: `${nameAddress(host)} is a literal address: ask for a name, or add the address by hand` };
   const times = group.kinds.reduce((sum, { count }) => sum + count, 0);
-  if (isNew && times < least && isIP(host) === 0) return { outcome: 'declined', reason: `it was asked for ${times === 1 ? 'once' : `${times} times`}, and --min-count is ${least}` };
+  if (isNew && times < least && isIP(host) === 0)
+    return { outcome: 'declined', reason: `it was asked for ${times === 1 ? 'once' : `${times} times`}, and --min-count is ${least}` };
   // A new destination without ranges leads to public addresses only.
   const inside = isNew ? [...kindsAddresses(group)].find((address) => classifyAddress(address)?.class !== 'public') : undefined;
-  if (inside !== undefined) return { outcome: 'declined', reason: `the name led to ${nameAddress(inside)}: if a partner is there, add a destination by hand, with its range under addresses` };
+  if (inside !== undefined)
+    return {
+      outcome: 'declined',
+      reason: `the name led to ${nameAddress(inside)}: if a partner is there, add a destination by hand, with its range under addresses`,
+    };
   const found = runSteps(proposeChange(draft.compiled, ask, meter, contentOf(group.kinds)));
   if ('instead' in found) return { outcome: 'declined', reason: found.instead };
   advance(draft, found.config);
@@ -132,17 +153,29 @@ function treat(draft: PolicyDraft, kind: SeenDenial, group: DeniedGroup, { least
 }
 
 /** The policy permits the request, but the name resolved to an address that is not permitted. */
-function treatAddress(draft: PolicyDraft, destination: DestinationConfig, { upstreamAddresses }: SeenDenial, now: number, meter: Meter): Treated {
+function treatAddress(
+  draft: PolicyDraft,
+  destination: DestinationConfig,
+  { upstreamAddresses }: SeenDenial,
+  now: number,
+  meter: Meter,
+): Treated {
   const addresses = [...upstreamAddresses].map((address) => classifyAddress(address)?.canonical ?? address);
   const [first] = addresses;
-  if (first === undefined) return { outcome: 'declined', reason: `the name led to an address outside destinations.${destination.name}.addresses: explain shows which` };
+  if (first === undefined)
+    return {
+      outcome: 'declined',
+      reason: `the name led to an address outside destinations.${destination.name}.addresses: explain shows which`,
+    };
   const special = addresses.find((address) => !isProposable(address));
   if (special !== undefined) return { outcome: 'declined', reason: `the name led to ${nameAddress(special)}, where no partner is` };
   const entries = addresses.map(singleAddress);
   const text = remedyForAddress(destination, entries.join(', '));
   if (destination.addresses === null) return { outcome: 'declined', reason: text };
   const { name, addresses: listed } = destination;
-  const destinations = draft.config.destinations.map((other) => (other.name === name ? { ...other, addresses: [...listed, ...entries.filter((entry) => !listed.includes(entry))] } : other));
+  const destinations = draft.config.destinations.map((other) =>
+    other.name === name ? { ...other, addresses: [...listed, ...entries.filter((entry) => !listed.includes(entry))] } : other,
+  );
   const config = { ...draft.config, destinations };
   const diff = comparePolicyConfigs(draft.config, config, now, meter);
   // By a range, or since the last kind of request.
@@ -163,7 +196,11 @@ function nameAddress(address: string): string {
 /** What new entries list: what this client used of this host, and nothing else. */
 function contentOf(kinds: readonly SeenDenial[]): SeenContent {
   const methods = new Set(kinds.map(({ method }) => method));
-  return { ports: [...new Set(kinds.map(({ port }) => port))], forms: FORMS.filter((form) => kinds.some((kind) => kind.form === form)), methods: methods.has(null) ? null : [...methods].flatMap((method) => (method !== null && isListable(method) ? [method] : [])) };
+  return {
+    ports: [...new Set(kinds.map(({ port }) => port))],
+    forms: FORMS.filter((form) => kinds.some((kind) => kind.form === form)),
+    methods: methods.has(null) ? null : [...methods].flatMap((method) => (method !== null && isListable(method) ? [method] : [])),
+  };
 }
 
 function advance(draft: PolicyDraft, config: PolicyConfig): void {
@@ -180,7 +217,10 @@ function peerLike(policy: Policy, { client, addresses, user, subject, sans }: Se
   const named = client === null ? '' : assumePeer(clients, { client, user: null, subject: null, sans: [] });
   const peers = [shown, named].flatMap((assumed) => (typeof assumed === 'string' ? [] : assumed.peers));
   const known = (peer: Peer): string | null => identify(policy, peer)?.name ?? null;
-  return peers.find((peer) => known(peer) === client && client !== null) ?? (client === null ? (peers.find((peer) => known(peer) !== null) ?? null) : null);
+  return (
+    peers.find((peer) => known(peer) === client && client !== null) ??
+    (client === null ? (peers.find((peer) => known(peer) !== null) ?? null) : null)
+  );
 }
 
 /** The most frequent first; within a group, too. */
@@ -194,8 +234,12 @@ function groupDenials(denials: readonly SeenDenial[]): DeniedGroup[] {
 
 /** New rules of the same client with the same content become one. */
 function mergeRules(before: PolicyConfig, after: PolicyConfig): PolicyConfig {
-  const added = Map.groupBy(after.rules.slice(before.rules.length), ({ clients, methods, paths, rate }) => JSON.stringify([clients, methods, paths, rate]));
-  const rules = [...added.values()].flatMap(([first, ...others]): RuleConfig[] => (first === undefined ? [] : [{ ...first, destinations: [...new Set([first, ...others].flatMap(({ destinations }) => destinations))] }]));
+  const added = Map.groupBy(after.rules.slice(before.rules.length), ({ clients, methods, paths, rate }) =>
+    JSON.stringify([clients, methods, paths, rate]),
+  );
+  const rules = [...added.values()].flatMap(([first, ...others]): RuleConfig[] =>
+    first === undefined ? [] : [{ ...first, destinations: [...new Set([first, ...others].flatMap(({ destinations }) => destinations))] }],
+  );
   return { ...after, rules: [...before.rules, ...rules] };
 }
 
@@ -207,13 +251,20 @@ const ENOUGH_ALIKE = 3;
 const LEAST_LABELS = 3;
 
 /** A pattern that would remove something, or change what was permitted, is not used. */
-function generalise(before: PolicyConfig, after: PolicyConfig, now: number, meter: Meter): { readonly config: PolicyConfig; readonly texts: readonly string[] } {
+function generalise(
+  before: PolicyConfig,
+  after: PolicyConfig,
+  now: number,
+  meter: Meter,
+): { readonly config: PolicyConfig; readonly texts: readonly string[] } {
   let config = after;
   const texts: string[] = [];
   // Paths first: they decide which rules can be joined for hosts.
   for (const widen of [...widerPaths(before, after), ...widerHosts(before, after)]) {
     const { config: wider, text } = widen(config);
-    const isSafe = comparePolicyConfigs(before, wider, now, meter).classes.every(({ change }) => change === 'allowed' || change === 'refused');
+    const isSafe = comparePolicyConfigs(before, wider, now, meter).classes.every(
+      ({ change }) => change === 'allowed' || change === 'refused',
+    );
     if (!isSafe) continue;
     config = wider;
     texts.push(text);
@@ -226,19 +277,30 @@ type Widen = (config: PolicyConfig) => { readonly config: PolicyConfig; readonly
 /** New destinations with names below the same suffix, the same ports and the same clients. */
 function widerHosts(before: PolicyConfig, after: PolicyConfig): Widen[] {
   const added = after.destinations.slice(before.destinations.length);
-  const clientsOf = (name: string): string => JSON.stringify(after.rules.flatMap(({ clients, destinations }) => (destinations.includes(name) ? clients : [])).toSorted());
-  const groups = Map.groupBy(added, ({ name, hosts: [host = ''], ports, forms }) => JSON.stringify([suffixOf(host), ports, forms, clientsOf(name)]));
+  const clientsOf = (name: string): string =>
+    JSON.stringify(after.rules.flatMap(({ clients, destinations }) => (destinations.includes(name) ? clients : [])).toSorted());
+  const groups = Map.groupBy(added, ({ name, hosts: [host = ''], ports, forms }) =>
+    JSON.stringify([suffixOf(host), ports, forms, clientsOf(name)]),
+  );
   return [...groups.values()].flatMap((group): Widen[] => {
     const [first] = group;
     const suffix = suffixOf(first?.hosts[0] ?? '');
     if (first === undefined || suffix === null || group.length < ENOUGH_ALIKE) return [];
     const names = new Set(group.map(({ name }) => name));
-    return [(config) => {
-      const kept = config.destinations.filter(({ name }) => !names.has(name));
-      const name = freshName(destinationNameFor(suffix), kept);
-      const rename = (rule: RuleConfig): RuleConfig => ({ ...rule, destinations: [...new Set(rule.destinations.map((other) => (names.has(other) ? name : other)))] });
-      return { config: { ...config, destinations: [...kept, { ...first, name, hosts: [`*.${suffix}`] }], rules: config.rules.map(rename) }, text: `*.${suffix} in place of ${group.flatMap(({ hosts }) => hosts).join(', ')}` };
-    }];
+    return [
+      (config) => {
+        const kept = config.destinations.filter(({ name }) => !names.has(name));
+        const name = freshName(destinationNameFor(suffix), kept);
+        const rename = (rule: RuleConfig): RuleConfig => ({
+          ...rule,
+          destinations: [...new Set(rule.destinations.map((other) => (names.has(other) ? name : other)))],
+        });
+        return {
+          config: { ...config, destinations: [...kept, { ...first, name, hosts: [`*.${suffix}`] }], rules: config.rules.map(rename) },
+          text: `*.${suffix} in place of ${group.flatMap(({ hosts }) => hosts).join(', ')}`,
+        };
+      },
+    ];
   });
 }
 
@@ -249,21 +311,42 @@ function suffixOf(host: string): string | null {
 
 /** Paths in one directory that were added to a destination or a rule. */
 function widerPaths(before: PolicyConfig, after: PolicyConfig): Widen[] {
-  const ofDestinations = after.destinations.flatMap(({ name, paths }, index) => directoriesOf(before.destinations[index]?.paths ?? null, paths).map(({ directory, found }): Widen => (config) => ({
-    config: { ...config, destinations: config.destinations.map((other) => (other.name === name ? { ...other, paths: replacePaths(other.paths, found, directory) } : other)) },
-    text: `${directory}/* in place of ${found.join(', ')}, for ${name}`,
-  })));
-  const rules = Map.groupBy(after.rules.slice(before.rules.length).filter(({ paths }) => paths !== null), ({ clients, destinations, methods }) => JSON.stringify([clients, destinations, methods]));
-  const ofRules = [...rules.values()].flatMap((group) => directoriesOf(null, group.flatMap(({ paths }) => paths ?? [])).map(({ directory, found }): Widen => (config) => {
-    const covered = group.filter(({ paths }) => paths?.every((path) => found.includes(path)));
-    const [first] = covered;
-    const others = config.rules.filter((rule) => !covered.includes(rule));
-    return { config: { ...config, rules: first === undefined ? config.rules : [...others, { ...first, paths: [`${directory}/*`] }] }, text: `${directory}/* in place of ${found.join(', ')}, for ${first?.clients.join(', ') ?? ''}` };
-  }));
+  const ofDestinations = after.destinations.flatMap(({ name, paths }, index) =>
+    directoriesOf(before.destinations[index]?.paths ?? null, paths).map(({ directory, found }): Widen => (config) => ({
+      config: {
+        ...config,
+        destinations: config.destinations.map((other) =>
+          other.name === name ? { ...other, paths: replacePaths(other.paths, found, directory) } : other,
+        ),
+      },
+      text: `${directory}/* in place of ${found.join(', ')}, for ${name}`,
+    })),
+  );
+  const rules = Map.groupBy(
+    after.rules.slice(before.rules.length).filter(({ paths }) => paths !== null),
+    ({ clients, destinations, methods }) => JSON.stringify([clients, destinations, methods]),
+  );
+  const ofRules = [...rules.values()].flatMap((group) =>
+    directoriesOf(
+      null,
+      group.flatMap(({ paths }) => paths ?? []),
+    ).map(({ directory, found }): Widen => (config) => {
+      const covered = group.filter(({ paths }) => paths?.every((path) => found.includes(path)));
+      const [first] = covered;
+      const others = config.rules.filter((rule) => !covered.includes(rule));
+      return {
+        config: { ...config, rules: first === undefined ? config.rules : [...others, { ...first, paths: [`${directory}/*`] }] },
+        text: `${directory}/* in place of ${found.join(', ')}, for ${first?.clients.join(', ') ?? ''}`,
+      };
+    }),
+  );
   return [...ofDestinations, ...ofRules];
 }
 
-function directoriesOf(before: readonly string[] | null, after: readonly string[] | null): { readonly directory: string; readonly found: readonly string[] }[] {
+function directoriesOf(
+  before: readonly string[] | null,
+  after: readonly string[] | null,
+): { readonly directory: string; readonly found: readonly string[] }[] {
   const added = (after ?? []).slice(before?.length ?? 0);
   const groups = Map.groupBy(added, (path) => path.slice(0, path.lastIndexOf('/')));
   return [...groups].flatMap(([directory, found]) => (directory === '' || found.length < ENOUGH_ALIKE ? [] : [{ directory, found }]));
@@ -272,4 +355,3 @@ function directoriesOf(before: readonly string[] | null, after: readonly string[
 function replacePaths(paths: readonly string[] | null, found: readonly string[], directory: string): readonly string[] {
   return [...(paths ?? []).filter((path) => !found.includes(path)), `${directory}/*`];
 }
-

@@ -68,7 +68,9 @@ export class SeenDenials {
       // After a scan, one request may be listed as dozens.
       const certain = count - (typeof overcount === 'number' ? overcount : 0);
       // Peers that are no client are counted by their address.
-      const known = latest.filter((one) => one['client'] === client && one['host'] === host && (client !== '-' || one['clientAddress'] === record['clientAddress'])).length;
+      const known = latest.filter(
+        (one) => one['client'] === client && one['host'] === host && (client !== '-' || one['clientAddress'] === record['clientAddress']),
+      ).length;
       // Those that are not among the latest are listed one by one; their other requests are not kept.
       if (certain > known) this.#add(record, Date.parse(stringOf(record, 'time')), certain - known);
     }

@@ -3,8 +3,6 @@
  * split into chunks and the hello into records. Keeps the bytes read until
  * then, within a limit, so that they can be forwarded unchanged. Of a
  * connection, it reads both directions until the server has accepted a hello.
- *
- * Longer than 300 lines: a second hello is found by the same rules as the first.
  */
 import { type HelloMessage, readHelloMessage } from './hello-message.ts';
 
@@ -122,7 +120,8 @@ export class ClientHelloReader {
         if (this.#gathered === 0 && stream[start] !== CLIENT_HELLO) return invalidHello('the first handshake message is not a ClientHello');
         if (gathered >= MESSAGE_HEADER) {
           this.#size = MESSAGE_HEADER + gather(stream, MESSAGE_HEADER).readUIntBE(1, 3);
-          if (this.#size > this.#maximum) return invalidHello(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
+          if (this.#size > this.#maximum)
+            return invalidHello(`the ClientHello is ${this.#size} bytes long, and at most ${this.#maximum} are read`);
         }
       }
       if (this.#size > 0 && gathered >= this.#size) return this.#read(stream, start + this.#size - this.#gathered, start + length);
@@ -137,25 +136,32 @@ export class ClientHelloReader {
     const first = stream[record];
     if (first !== undefined && first !== HANDSHAKE_RECORD) {
       return record === 0
-        ? notTls(`the first byte is 0x${first.toString(16).padStart(2, '0')}, which does not begin a TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`)
+        ? notTls(
+            `the first byte is 0x${first.toString(16).padStart(2, '0')}, which does not begin a TLS handshake${first >= 0x80 ? '; an SSL 2.0 hello is not read' : ''}`,
+          )
         : invalidHello('the ClientHello is interrupted by another record');
     }
     // RFC 8446 §5.1: the minor version is to be ignored.
     const major = stream[record + 1];
     if (major !== undefined && major !== TLS_MAJOR) {
-      return record === 0 ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is not a TLS version`) : invalidHello('a record of the ClientHello is malformed');
+      return record === 0
+        ? notTls(`the second byte is 0x${major.toString(16).padStart(2, '0')}, which is not a TLS version`)
+        : invalidHello('a record of the ClientHello is malformed');
     }
     if (stream.length < record + RECORD_HEADER) return null;
     const length = stream.readUInt16BE(record + 3);
     // RFC 8446 §5.1: a handshake record is neither empty nor longer than this.
-    if (length === 0 || length > LONGEST_PLAINTEXT) return invalidHello(`a record of the ClientHello has ${length} bytes; 1 to ${LONGEST_PLAINTEXT} are allowed`);
+    if (length === 0 || length > LONGEST_PLAINTEXT)
+      return invalidHello(`a record of the ClientHello has ${length} bytes; 1 to ${LONGEST_PLAINTEXT} are allowed`);
     if (this.#records >= this.#mostRecords) return invalidHello(`the ClientHello is spread over more than ${this.#mostRecords} records`);
     return null;
   }
 
   #read(stream: Buffer, bytes: number, recordEnd: number): HelloResult {
     const message = readHelloMessage(gather(stream, this.#size).subarray(MESSAGE_HEADER));
-    return typeof message === 'string' ? invalidHello(`the ClientHello ${message}`) : { kind: 'hello', ...message, bytes, excess: recordEnd - bytes };
+    return typeof message === 'string'
+      ? invalidHello(`the ClientHello ${message}`)
+      : { kind: 'hello', ...message, bytes, excess: recordEnd - bytes };
   }
 }
 
@@ -165,7 +171,7 @@ function gather(stream: Buffer, size: number): Buffer {
   let length = stream.readUInt16BE(from - 2);
   if (length >= size) return stream.subarray(from, from + size);
   const message = Buffer.allocUnsafe(size);
-  for (let filled = 0; filled < size; ) {
+  for (let filled = 0; filled < size;) {
     filled += stream.copy(message, filled, from, from + Math.min(length, size - filled));
     from += length + RECORD_HEADER;
     if (filled < size) length = stream.readUInt16BE(from - 2);
@@ -255,7 +261,9 @@ export class TlsOpening {
     const rest = chunk.subarray(start + result.bytes - before.length);
     const next = this.#skipRecords(rest);
     if (typeof next === 'string') return invalidHello(next);
-    return next === rest.length ? result : invalidHello('a second handshake message follows the ClientHello before the server has answered');
+    return next === rest.length
+      ? result
+      : invalidHello('a second handshake message follows the ClientHello before the server has answered');
   }
 
   /** The server's next bytes. */
@@ -374,6 +382,7 @@ export class ServerAnswerReader {
 
   #readServerHello(): void {
     if (this.#sizeOf() < RANDOM_END) this.#answer = 'not-tls';
-    else if (this.#messageBytes >= RANDOM_END) this.#answer = this.#message.compare(RETRY_RANDOM, 0, RETRY_RANDOM.length, RANDOM_START, RANDOM_END) === 0 ? 'retry' : 'answered';
+    else if (this.#messageBytes >= RANDOM_END)
+      this.#answer = this.#message.compare(RETRY_RANDOM, 0, RETRY_RANDOM.length, RANDOM_START, RANDOM_END) === 0 ? 'retry' : 'answered';
   }
 }

@@ -96,7 +96,11 @@ export function parseConfigHost(text: string): string | null {
   if (text.length > LONGEST_HOST + 1) return null;
   // domainToASCII would decode percent-escapes and stop at URL delimiters; neither is valid in a name.
   // UTS 46 allows the quotes and dashes of a word processor too, in a name that nobody has.
-  const host = !/[^\0-\x7f]/.test(text) ? parseHost(text) : /[\0-\x20%/\\?#@:[\]\x7f\p{Pi}\p{Pf}]|(?!-)\p{Pd}|[\u201a\u201e]/u.test(text) ? null : parseHost(domainToASCII(text));
+  const host = !/[^\0-\x7f]/.test(text)
+    ? parseHost(text)
+    : /[\0-\x20%/\\?#@:[\]\x7f\p{Pi}\p{Pf}]|(?!-)\p{Pd}|[\u201a\u201e]/u.test(text)
+      ? null
+      : parseHost(domainToASCII(text));
   return host !== null && isIPv4(host) && host !== text.replace(/\.$/, '') ? null : host;
 }
 
@@ -200,7 +204,8 @@ function explainHost(text: string, hostEnd: number): string {
   }
   if (text.includes(':', hostEnd + 1)) return MORE_COLONS;
   if (host === '') return 'has no host';
-  if (/[^\x21-\x7e]/.test(host)) return 'has a host with spaces, control or non-ASCII characters; write an international name in its xn-- form';
+  if (/[^\x21-\x7e]/.test(host))
+    return 'has a host with spaces, control or non-ASCII characters; write an international name in its xn-- form';
   if (host.endsWith('..') || host.startsWith('.') || host.includes('..')) return 'has a host with an empty label';
   if (/^[0-9]/.test(host)) return 'has a host that is neither a name nor a valid IPv4 address';
   return 'has a host that is not a valid name';

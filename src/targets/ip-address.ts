@@ -24,6 +24,9 @@ export function canonicalIp(text: string): string | null {
 /** The family of a range, and the bits of its prefix: those of a range inside it begin with them, and in their order IPv4 comes first. */
 export function prefixBits(cidr: string): string {
   const [network, length] = ipaddr.parseCIDR(cidr);
-  const bits = network.toByteArray().map((byte) => byte.toString(2).padStart(8, '0')).join('');
+  const bits = network
+    .toByteArray()
+    .map((byte) => byte.toString(2).padStart(8, '0'))
+    .join('');
   return `${network.kind() === 'ipv4' ? '4' : '6'}${bits.slice(0, length)}`;
 }

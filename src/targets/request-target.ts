@@ -59,7 +59,8 @@ export function parseRequestTarget(
   refuseForeignCharacters(url);
   const hostHeader = theOneHost(method, hostHeaders, httpVersion);
   if (method === 'CONNECT') return parseConnect(url, hostHeader);
-  if (url.charCodeAt(0) === SLASH || (url === '*' && method === 'OPTIONS')) return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
+  if (url.charCodeAt(0) === SLASH || (url === '*' && method === 'OPTIONS'))
+    return { kind: 'origin', authority: readHost(hostHeader, scheme === 'http' ? HTTP_PORT : HTTPS_PORT), target: url };
   return parseAbsolute(method, url, hostHeader);
 }
 
@@ -67,7 +68,9 @@ export function parseRequestTarget(
 function theOneHost(method: string, hostHeaders: readonly string[], httpVersion: string): string | null {
   const { length } = hostHeaders;
   if (length === 1 || (length === 0 && (httpVersion === '1.0' || method === 'CONNECT'))) return hostHeaders[0] ?? null;
-  throw new Fault('request-malformed', `The request has ${length === 0 ? 'no Host field' : `${length} Host fields`}`, { remedy: 'send exactly one Host field' });
+  throw new Fault('request-malformed', `The request has ${length === 0 ? 'no Host field' : `${length} Host fields`}`, {
+    remedy: 'send exactly one Host field',
+  });
 }
 
 function readHost(hostHeader: string | null, defaultPort: number): Authority | null {
@@ -144,7 +147,9 @@ function notAbsolute(method: string, url: string, hostHeader: string | null): Fa
   }
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase();
   if (scheme !== undefined && scheme !== 'http' && scheme !== 'https' && !scheme.includes('.')) {
-    return new Fault('scheme-not-supported', `The scheme of ${quoteTarget(url)} is not http or https`, { remedy: 'ask for an http:// or https:// URL' });
+    return new Fault('scheme-not-supported', `The scheme of ${quoteTarget(url)} is not http or https`, {
+      remedy: 'ask for an http:// or https:// URL',
+    });
   }
   return new Fault('target-malformed', `The target ${quoteTarget(url)} is neither a path nor a whole URL`, {
     remedy: 'write a path that begins with a slash, or a URL such as http://host/path',

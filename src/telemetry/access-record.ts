@@ -94,7 +94,15 @@ export class AccessRecord {
   }
 
   /** The verified credentials of the peer. */
-  noteShown({ user, token, sans }: { readonly user: string | null; readonly token: { readonly subject: string } | null; readonly sans: readonly string[] }): void {
+  noteShown({
+    user,
+    token,
+    sans,
+  }: {
+    readonly user: string | null;
+    readonly token: { readonly subject: string } | null;
+    readonly sans: readonly string[];
+  }): void {
     this.user = user ?? '';
     this.subject = token?.subject ?? '';
     this.san = sans.length > 1 ? sans.slice(0, MOST_CERTIFICATE_NAMES).join(' ') : (sans[0] ?? '');
@@ -164,9 +172,13 @@ const CODES = Object.keys(FAULTS) as FaultCode[];
 const isRefusal = (code: FaultCode): boolean => FAULTS[code].blame === 'client' || FAULTS[code].blame === 'policy';
 
 /** Codes of `denied`, except those that depend on a verdict. */
-export const DENIAL_CODES: readonly FaultCode[] = CODES.filter((code) => !ABORTS.has(code) && (isRefusal(code) || REFUSED_UNLESS_DIALLED.has(code)));
+export const DENIAL_CODES: readonly FaultCode[] = CODES.filter(
+  (code) => !ABORTS.has(code) && (isRefusal(code) || REFUSED_UNLESS_DIALLED.has(code)),
+);
 /** Codes of a dial, or of an upstream that was dialled. */
-export const UPSTREAM_CODES: readonly FaultCode[] = CODES.filter((code) => (!isRefusal(code) && code !== 'circuit-open') || code === 'address-not-allowed');
+export const UPSTREAM_CODES: readonly FaultCode[] = CODES.filter(
+  (code) => (!isRefusal(code) && code !== 'circuit-open') || code === 'address-not-allowed',
+);
 
 /** Never throws; the same record gives the same answer until it changes. */
 export function outcomeOf(record: AccessRecord): Outcome {
@@ -193,7 +205,14 @@ const SHORT_MS = 30_000;
 
 /** Whether a tunnel carried bytes and ended soon, without being cut. */
 export function isShortTunnel(record: AccessRecord): boolean {
-  return record.code === 'ok' && asksForTunnel(record) && record.became === 'tunnel' && record.durationMs < SHORT_MS && record.bytesSent > 0 && record.bytesReceived > 0;
+  return (
+    record.code === 'ok' &&
+    asksForTunnel(record) &&
+    record.became === 'tunnel' &&
+    record.durationMs < SHORT_MS &&
+    record.bytesSent > 0 &&
+    record.bytesReceived > 0
+  );
 }
 
 // The identifiers of a record: first the trace of its request.
@@ -225,7 +244,12 @@ export class RequestTrace {
   /** Its spans have been reported. */
   told = false;
 
-  constructor({ traceId, traceFlags }: { readonly traceId: string; readonly traceFlags: number }, parentSpanId: string, clientSpanId: string, admittedAt: number) {
+  constructor(
+    { traceId, traceFlags }: { readonly traceId: string; readonly traceFlags: number },
+    parentSpanId: string,
+    clientSpanId: string,
+    admittedAt: number,
+  ) {
     this.parentSpanId = parentSpanId;
     this.clientSpanId = clientSpanId;
     this.admittedAt = admittedAt;

@@ -131,7 +131,12 @@ export class Cells {
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
   readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
   readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
-  config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'listsEnd'> = { hash: '', file: '-', loadedAt: 0, warnings: new Map() };
+  config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'listsEnd'> = {
+    hash: '',
+    file: '-',
+    loadedAt: 0,
+    warnings: new Map(),
+  };
   limits: PolicyFacts['limits'] = {};
   certificates: ReadonlyMap<string, number> = new Map();
   /** Those that end next, then the latest that have. */
@@ -223,7 +228,8 @@ export class Cells {
     }
     // A response that was cut after its head has already been counted as
     // failed.
-    if (upstreamStatus !== 0 && outcome !== 'failed') destination.health.noteAnswer(upstreamStatus, Date.now(), record.durationMs - record.firstByteMs);
+    if (upstreamStatus !== 0 && outcome !== 'failed')
+      destination.health.noteAnswer(upstreamStatus, Date.now(), record.durationMs - record.firstByteMs);
     // Refusals take no time; in this histogram they would hide the partner's response times.
     if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
   }

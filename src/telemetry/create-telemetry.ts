@@ -138,18 +138,27 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
 function warnAboutLoss(loss: Loss | null): string[] {
   if (loss === null) return [];
   const { lines, error, since } = loss;
-  return [`The log has lost ${lines} ${lines === 1 ? 'line' : 'lines'} since ${new Date(since).toISOString()}: ${error === null ? 'its reader is too slow, or has stopped' : `it cannot be written (${error})`}.`];
+  return [
+    `The log has lost ${lines} ${lines === 1 ? 'line' : 'lines'} since ${new Date(since).toISOString()}: ${error === null ? 'its reader is too slow, or has stopped' : `it cannot be written (${error})`}.`,
+  ];
 }
 
 function warnAboutFailures(failures: Readonly<Record<Part, number>>): string[] {
   const failed = PARTS.filter((part) => failures[part] > 0);
-  return failed.length === 0 ? [] : [`Some events could not be recorded (${failed.map((part) => `${part}: ${failures[part]}`).join(', ')}); the log has the first error of each.`];
+  return failed.length === 0
+    ? []
+    : [
+        `Some events could not be recorded (${failed.map((part) => `${part}: ${failures[part]}`).join(', ')}); the log has the first error of each.`,
+      ];
 }
 
 /** Written directly, not by the logger, which may have failed. */
 function failureLine(part: Part, error: unknown): string {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return noticeLine('telemetry failed; requests go on, further failures of this part are only counted', { part, error: bound(stack, MAX_FIELD) });
+  return noticeLine('telemetry failed; requests go on, further failures of this part are only counted', {
+    part,
+    error: bound(stack, MAX_FIELD),
+  });
 }
 
 function lossLine({ lines, reasons, error, since }: Loss): string {

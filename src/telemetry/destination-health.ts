@@ -77,7 +77,11 @@ export interface HealthView {
 }
 
 /** The state as the admin port shows it; times are ISO 8601, or null. */
-export function viewHealth(destination: string, { last, at, inRow, lastFailure, lastStatus, answers }: DestinationHealth, errors: ReadonlyMap<FaultCode, number>): HealthView {
+export function viewHealth(
+  destination: string,
+  { last, at, inRow, lastFailure, lastStatus, answers }: DestinationHealth,
+  errors: ReadonlyMap<FaultCode, number>,
+): HealthView {
   return {
     destination,
     last,
@@ -100,7 +104,8 @@ export function warnOfHealth({ destination, last, inRow, lastOk, lastError, last
   if (last === null || last === 'ok') return null;
   const since = lastOk === null ? 'none has succeeded since the start' : `the last one that succeeded was at ${lastOk}`;
   const times = inRow === 1 ? 'The latest request' : `The latest ${inRow} requests`;
-  if (last === 'error') return `${times} to ${destination} ${inRow === 1 ? 'was' : 'were'} answered with a status of 5xx (${lastError?.status ?? 500} at ${lastError?.at ?? '-'}); ${since}.`;
+  if (last === 'error')
+    return `${times} to ${destination} ${inRow === 1 ? 'was' : 'were'} answered with a status of 5xx (${lastError?.status ?? 500} at ${lastError?.at ?? '-'}); ${since}.`;
   const detail = lastFailure?.detail ?? '';
   return `${times} to ${destination} failed (${lastFailure?.code ?? '-'} at ${lastFailure?.at ?? '-'}: ${bound(detail, LONGEST_FAILURE_QUOTE)}); ${since}.`;
 }

@@ -57,7 +57,10 @@ export class Exposition {
 
   /** Of every metric, for documentation and tests. */
   definitions(): MetricDefinition[] {
-    return [...this.#families.map(({ name, help, type, labelNames }) => ({ name, help, type, labelNames })), ...this.#foreign.flatMap(({ definitions }) => definitions())];
+    return [
+      ...this.#families.map(({ name, help, type, labelNames }) => ({ name, help, type, labelNames })),
+      ...this.#foreign.flatMap(({ definitions }) => definitions()),
+    ];
   }
 
   /** The text in slices. Each is created on demand, so a slow reader holds one slice, not all. */
@@ -133,7 +136,14 @@ type ValueType = 'counter' | 'gauge';
 type ReadSeries<Value> = () => Iterable<readonly [labels: Labels, value: Value]>;
 
 /** Adds a counter or gauge, whose series are read at every scrape. The name gets the prefix of all metrics. */
-export function metric(exposition: Exposition, type: ValueType, name: string, help: string, labelNames: readonly string[], read: ReadSeries<number>): void {
+export function metric(
+  exposition: Exposition,
+  type: ValueType,
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  read: ReadSeries<number>,
+): void {
   const full = PREFIX + name;
   exposition.add({
     name: full,
@@ -147,7 +157,14 @@ export function metric(exposition: Exposition, type: ValueType, name: string, he
 }
 
 /** As `metric`, with one label: `read` has its values, each with that of the series. */
-export function labelled(exposition: Exposition, type: ValueType, name: string, help: string, label: string, read: () => Iterable<readonly [string, number]>): void {
+export function labelled(
+  exposition: Exposition,
+  type: ValueType,
+  name: string,
+  help: string,
+  label: string,
+  read: () => Iterable<readonly [string, number]>,
+): void {
   metric(exposition, type, name, help, [label], () => Array.from(read(), ([text, value]) => [{ [label]: text }, value]));
 }
 
@@ -160,7 +177,13 @@ export function single(exposition: Exposition, type: ValueType, name: string, he
 }
 
 /** Adds a histogram, whose cells are read at every scrape: those with an observation. The name gets the prefix of all metrics. */
-export function histogram(exposition: Exposition, name: string, help: string, labelNames: readonly string[], read: ReadSeries<HistogramCell>): void {
+export function histogram(
+  exposition: Exposition,
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  read: ReadSeries<HistogramCell>,
+): void {
   const full = PREFIX + name;
   exposition.add({
     name: full,
@@ -183,6 +206,10 @@ function cellLines(name: string, labels: Labels, { bounds, counts, sum, count }:
     cumulative += counts[bucket] ?? 0;
     lines.push(`${name}_bucket{le="${bound}"${rest} ${valueText(cumulative)}\n`);
   });
-  lines.push(`${name}_bucket{le="+Inf"${rest} ${valueText(count)}\n`, `${name}_sum${own} ${valueText(sum)}\n`, `${name}_count${own} ${valueText(count)}\n`);
+  lines.push(
+    `${name}_bucket{le="+Inf"${rest} ${valueText(count)}\n`,
+    `${name}_sum${own} ${valueText(sum)}\n`,
+    `${name}_count${own} ${valueText(count)}\n`,
+  );
   return lines;
 }

@@ -78,7 +78,13 @@ class Curves {
   readonly p99 = new ValueRing(HISTORY_STEPS);
 
   view(name: string, most: number): HistoryCurves {
-    return { name, requests: this.requests.list(most), failures: this.failures.list(most), denials: this.denials.list(most), p99: this.p99.list(most) };
+    return {
+      name,
+      requests: this.requests.list(most),
+      failures: this.failures.list(most),
+      denials: this.denials.list(most),
+      p99: this.p99.list(most),
+    };
   }
 }
 
@@ -179,7 +185,13 @@ export class History {
     return [...this.#clients]
       .map(([client, ring]) => {
         const row = ring.ago(0);
-        return { client, requestsPerSecond: difference(row, ring.ago(RATE_STEPS), 0) / seconds, requests: difference(row, ring.ago(MINUTE_STEPS), 0), denials: difference(row, ring.ago(MINUTE_STEPS), 1), tunnels: tunnels.get(client) ?? 0 };
+        return {
+          client,
+          requestsPerSecond: difference(row, ring.ago(RATE_STEPS), 0) / seconds,
+          requests: difference(row, ring.ago(MINUTE_STEPS), 0),
+          denials: difference(row, ring.ago(MINUTE_STEPS), 1),
+          tunnels: tunnels.get(client) ?? 0,
+        };
       })
       .filter(({ requests, denials, tunnels: open }) => requests + denials + open > 0)
       .toSorted((one, other) => other.requests + other.tunnels - (one.requests + one.tunnels));
@@ -194,7 +206,9 @@ export class History {
   #begin(): void {
     const counted = new Set([...this.#cells.configured, '-']);
     for (const name of this.#destinations.keys()) if (!counted.has(name)) this.#destinations.delete(name);
-    for (const name of counted) if (!this.#destinations.has(name)) this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
+    for (const name of counted)
+      if (!this.#destinations.has(name))
+        this.#destinations.set(name, new DestinationHistory(readRow(this.#cells.destination(name), this.#row)));
     for (const name of this.#cells.clients.keys()) {
       if (this.#clients.has(name)) continue;
       const ring = new CounterRing(MINUTE_STEPS + 1, 2);
@@ -218,7 +232,8 @@ function readRow({ admitted, errors, health, forms }: DestinationCells, row: Uin
   row[REQUESTS] = admitted;
   row[ERRORS] = health.answers['5xx'];
   for (const [i, code] of UPSTREAM_CODES.entries()) row[CODES_AT + i] = errors.get(code) ?? 0;
-  for (const { exchanges } of forms.values()) for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;
+  for (const { exchanges } of forms.values())
+    for (const [i, count] of exchanges.counts.entries()) row[BUCKETS_AT + i] = (row[BUCKETS_AT + i] ?? 0) + count;
   return row;
 }
 
@@ -260,4 +275,3 @@ function countDenied(cells: Cells): number {
   for (const { outcomes } of cells.destinations.values()) denied += outcomes.denied;
   return denied;
 }
-

@@ -59,7 +59,8 @@ function urlInQuotes({ form, host, port }: AccessRecord, hostText: string, pathT
  * https://docs.dynatrace.com/docs/ingest-from/opentelemetry/otlp-api/otel-semantic-mapping-extended
  */
 const dynatrace: LogProfile = {
-  lead: (level, time, message) => `"loglevel":"${level.toUpperCase()}","timestamp":"${time}",${message === '' ? '' : `"content":${message},`}`,
+  lead: (level, time, message) =>
+    `"loglevel":"${level.toUpperCase()}","timestamp":"${time}",${message === '' ? '' : `"content":${message},`}`,
   access: (record, { method, host, path, clientAddress, upstreamAddress }) => {
     let fields = `,"client.address":${clientAddress}`;
     if (record.method !== '-') fields += `,"http.request.method":${method}`;

@@ -105,7 +105,10 @@ export class LogSink {
   #whenIdle: (() => void) | null = null;
 
   /** @param output an output, or a stream to create one from */
-  constructor(output: LogOutput | Writable, { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions = {}) {
+  constructor(
+    output: LogOutput | Writable,
+    { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions = {},
+  ) {
     this.#output = output instanceof LogOutput ? output : openLogOutput(output);
     this.#batchLength = batchLength;
     this.#maxLength = maxLength;
@@ -139,7 +142,8 @@ export class LogSink {
       this.#error = error === null ? null : (error.code ?? error.message);
       if (error === null) this.#torn = false;
       else this.#drop(flight, written, lossReason(error));
-      const more = this.#batch.length >= this.#batchLength || (!this.#open && (this.#lines > 0 || (error === null && this.#untold !== null)));
+      const more =
+        this.#batch.length >= this.#batchLength || (!this.#open && (this.#lines > 0 || (error === null && this.#untold !== null)));
       if (more) this.flush();
       if (this.#idle) this.#whenIdle?.();
     });
@@ -150,7 +154,12 @@ export class LogSink {
     if (lines === 0) return;
     this.#lost[reason] += lines;
     const untold = this.#untold;
-    this.#untold = { lines: (untold?.lines ?? 0) + lines, reasons: { ...untold?.reasons, [reason]: (untold?.reasons[reason] ?? 0) + lines }, since: untold?.since ?? Date.now(), error: null };
+    this.#untold = {
+      lines: (untold?.lines ?? 0) + lines,
+      reasons: { ...untold?.reasons, [reason]: (untold?.reasons[reason] ?? 0) + lines },
+      since: untold?.since ?? Date.now(),
+      error: null,
+    };
   }
 
   /** Lines lost since the start. */
@@ -224,7 +233,8 @@ export class LogSink {
 function merge(earlier: Loss | null, later: Loss | null): Loss | null {
   if (earlier === null || later === null) return earlier ?? later;
   const reasons: Partial<Record<LossReason, number>> = { ...earlier.reasons };
-  for (const reason of LOSS_REASONS) if (later.reasons[reason] !== undefined) reasons[reason] = (reasons[reason] ?? 0) + later.reasons[reason];
+  for (const reason of LOSS_REASONS)
+    if (later.reasons[reason] !== undefined) reasons[reason] = (reasons[reason] ?? 0) + later.reasons[reason];
   return { lines: earlier.lines + later.lines, reasons, since: earlier.since, error: later.error };
 }
 

@@ -59,7 +59,10 @@ function requestText(fields: LogFields): string {
   const would = 'wouldDeny' in fields ? ` would be denied: ${text(fields, 'wouldDeny')}` : '';
   const how = `${text(fields, 'status')} ${text(fields, 'code')}${would} ${text(fields, 'durationMs')} ms`;
   const bytes = `↑${text(fields, 'bytesSent')} ↓${text(fields, 'bytesReceived')}`;
-  const shown = ['user', 'subject', 'san'].filter((name) => name in fields).map((name) => ` ${name}=${text(fields, name)}`).join('');
+  const shown = ['user', 'subject', 'san']
+    .filter((name) => name in fields)
+    .map((name) => ` ${name}=${text(fields, name)}`)
+    .join('');
   const who = `client=${text(fields, 'client')}${shown} from=${text(fields, 'clientAddress')} id=${text(fields, 'requestId')}`;
   const why = 'detail' in fields ? ` (${text(fields, 'detail')})` : '';
   return `${what} ${how} ${bytes} ${who}${why}`;

@@ -7,7 +7,17 @@ import { Exposition, histogram, labelled, metric, single } from './exposition.ts
 import { History } from './history.ts';
 import type { LossCounts } from './log-sink.ts';
 import { countByClient, type TunnelsView, viewTunnels } from './open-tunnels.ts';
-import { createEnforcementMetrics, createSourceMetrics, NOTHING_WATCHED, processMetrics, registerLosses, registerParts, registerProcess, registerStates, type WatchedParts } from './collectors.ts';
+import {
+  createEnforcementMetrics,
+  createSourceMetrics,
+  NOTHING_WATCHED,
+  processMetrics,
+  registerLosses,
+  registerParts,
+  registerProcess,
+  registerStates,
+  type WatchedParts,
+} from './collectors.ts';
 import { type Attempt, Attempts, type Part, type Telemetry } from './telemetry.ts';
 import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
@@ -63,14 +73,18 @@ export function createMetrics(options: MetricsOptions): Metrics {
   registerProcess(exposition, cells);
   registerLosses(exposition, options.lostLogLines ?? (() => NOTHING_LOST), attempts.failures, options.tracing ?? (() => NO_TRACING));
   registerPolicy(exposition, cells);
-  metric(exposition, 'gauge', 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', ['version', 'node'], () => [[{ version, node: process.versions.node }, 1]]);
+  metric(exposition, 'gauge', 'build_info', 'Version of the proxy and of Node.js; the value is always 1.', ['version', 'node'], () => [
+    [{ version, node: process.versions.node }, 1],
+  ]);
   exposition.addForeign(processMetrics());
   const [source, enforcement] = [createSourceMetrics(exposition), createEnforcementMetrics(exposition)];
   registerStates(exposition, parts);
 
   return {
     exposition,
-    watch: (more) => { Object.assign(parts, more); },
+    watch: (more) => {
+      Object.assign(parts, more);
+    },
     history,
     traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),
     connections: () => cells.clientConnections,
@@ -122,10 +136,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyReloaded: (result) => {
       cells.reloads[result] += 1;
     },
-    healths: () => Array.from(cells.configured, (name) => {
-      const { health, errors } = cells.destination(name);
-      return viewHealth(name, health, errors);
-    }),
+    healths: () =>
+      Array.from(cells.configured, (name) => {
+        const { health, errors } = cells.destination(name);
+        return viewHealth(name, health, errors);
+      }),
     tunnels: (most) => viewTunnels(cells, most, performance.now()),
     shortTunnels: () => [...cells.shortTunnels].filter(([, tunnels]) => tunnels > 0).toSorted((one, other) => other[1] - one[1]),
   };
@@ -138,28 +153,72 @@ interface FormLabels extends Readonly<Record<string, string>> {
 
 function registerRequests(exposition: Exposition, cells: Cells): void {
   function* forms(): Generator<readonly [FormLabels, FormCells], void, undefined> {
-    for (const [destination, counted] of cells.destinations) for (const [form, formCells] of counted.forms) yield [{ form, destination }, formCells];
+    for (const [destination, counted] of cells.destinations)
+      for (const [form, formCells] of counted.forms) yield [{ form, destination }, formCells];
   }
-  metric(exposition, 'counter', 'requests_total', 'Exchanges and tunnels that have ended.', ['form', 'destination', 'client', 'outcome', 'code'], function* () {
-    for (const [labels, { requests }] of forms()) {
-      for (const [client, codes] of requests) {
-        for (const [code, counts] of codes) {
-          for (const outcome of OUTCOMES) if (counts[outcome] > 0) yield [{ ...labels, client, outcome, code }, counts[outcome]];
+  metric(
+    exposition,
+    'counter',
+    'requests_total',
+    'Exchanges and tunnels that have ended.',
+    ['form', 'destination', 'client', 'outcome', 'code'],
+    function* () {
+      for (const [labels, { requests }] of forms()) {
+        for (const [client, codes] of requests) {
+          for (const [code, counts] of codes) {
+            for (const outcome of OUTCOMES) if (counts[outcome] > 0) yield [{ ...labels, client, outcome, code }, counts[outcome]];
+          }
         }
       }
-    }
-  });
-  single(exposition, 'counter', 'requests_folded_total', 'Requests counted under no client and no destination, because there were too many label sets.', () => cells.folded);
-  metric(exposition, 'counter', 'destination_requests_total', 'Exchanges and tunnels that have ended, by destination; exported from the start.', ['destination', 'outcome'], function* () {
-    for (const [destination, { outcomes }] of cells.destinations) for (const outcome of OUTCOMES) yield [{ destination, outcome }, outcomes[outcome]];
-  });
-  labelled(exposition, 'counter', 'destination_admitted_total', 'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.', 'destination', () => Array.from(cells.destinations, ([destination, { admitted }]) => [destination, admitted]));
-  metric(exposition, 'counter', 'denials_total', 'Requests denied, by client and code; exported from the start.', ['client', 'code'], function* () {
-    for (const [client, codes] of cells.denials) for (const [code, count] of codes) yield [{ client, code }, count];
-  });
-  metric(exposition, 'counter', 'would_deny_total', 'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.', ['form', 'destination', 'client', 'code'], function* () {
-    for (const [labels, { reported }] of forms()) for (const [client, codes] of reported) for (const [code, count] of codes) yield [{ ...labels, client, code }, count];
-  });
+    },
+  );
+  single(
+    exposition,
+    'counter',
+    'requests_folded_total',
+    'Requests counted under no client and no destination, because there were too many label sets.',
+    () => cells.folded,
+  );
+  metric(
+    exposition,
+    'counter',
+    'destination_requests_total',
+    'Exchanges and tunnels that have ended, by destination; exported from the start.',
+    ['destination', 'outcome'],
+    function* () {
+      for (const [destination, { outcomes }] of cells.destinations)
+        for (const outcome of OUTCOMES) yield [{ destination, outcome }, outcomes[outcome]];
+    },
+  );
+  labelled(
+    exposition,
+    'counter',
+    'destination_admitted_total',
+    'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.',
+    'destination',
+    () => Array.from(cells.destinations, ([destination, { admitted }]) => [destination, admitted]),
+  );
+  metric(
+    exposition,
+    'counter',
+    'denials_total',
+    'Requests denied, by client and code; exported from the start.',
+    ['client', 'code'],
+    function* () {
+      for (const [client, codes] of cells.denials) for (const [code, count] of codes) yield [{ client, code }, count];
+    },
+  );
+  metric(
+    exposition,
+    'counter',
+    'would_deny_total',
+    'Exchanges and tunnels that report mode let pass, by the code they would have been denied with.',
+    ['form', 'destination', 'client', 'code'],
+    function* () {
+      for (const [labels, { reported }] of forms())
+        for (const [client, codes] of reported) for (const [code, count] of codes) yield [{ ...labels, client, code }, count];
+    },
+  );
   metric(exposition, 'counter', 'bytes_total', 'Body and tunnel bytes.', ['form', 'destination', 'direction'], function* () {
     for (const [labels, form] of forms()) {
       let { bytesSent, bytesReceived } = form;
@@ -171,46 +230,134 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
       yield [{ ...labels, direction: 'received' }, bytesReceived];
     }
   });
-  metric(exposition, 'gauge', 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], () => Array.from(forms(), ([labels, { open }]) => [labels, open.size]));
-  labelled(exposition, 'gauge', 'client_tunnels', 'Tunnels open now, by client.', 'client', () => [...countByClient(cells)].filter(([client, tunnels]) => client !== '-' || tunnels > 0));
-  histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], () => Array.from(forms(), ([labels, { exchanges }]) => [labels, exchanges]));
-  histogram(exposition, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], () => Array.from(forms(), ([labels, { tunnelTimes }]) => [labels, tunnelTimes]));
+  metric(exposition, 'gauge', 'tunnels_active', 'Tunnels open now.', ['form', 'destination'], () =>
+    Array.from(forms(), ([labels, { open }]) => [labels, open.size]),
+  );
+  labelled(exposition, 'gauge', 'client_tunnels', 'Tunnels open now, by client.', 'client', () =>
+    [...countByClient(cells)].filter(([client, tunnels]) => client !== '-' || tunnels > 0),
+  );
+  histogram(exposition, 'request_duration_seconds', 'Duration of exchanges that were let through.', ['form', 'destination'], () =>
+    Array.from(forms(), ([labels, { exchanges }]) => [labels, exchanges]),
+  );
+  histogram(exposition, 'tunnel_duration_seconds', 'How long tunnels were open.', ['form', 'destination'], () =>
+    Array.from(forms(), ([labels, { tunnelTimes }]) => [labels, tunnelTimes]),
+  );
 }
 
 function registerUpstreams(exposition: Exposition, cells: Cells): void {
   /** Nothing should ever be dialled for `-`; if it was, the metrics show it. */
-  const dialled = (): (readonly [string, DestinationCells])[] => [...cells.destinations].filter(([name, { connectionsOpened, errors }]) => name !== '-' || connectionsOpened + errors.size > 0);
-  histogram(exposition, 'upstream_connect_seconds', 'Time to open a connection to an upstream, by phase.', ['destination', 'phase'], function* () {
-    for (const [destination, { dns, tcp, hop, tls }] of dialled()) for (const [phase, cell] of Object.entries({ dns, tcp, hop, tls })) yield [{ destination, phase }, cell];
-  });
-  metric(exposition, 'counter', 'upstream_errors_total', 'Dials and upstreams that failed, by code.', ['destination', 'error'], function* () {
-    for (const [destination, { errors }] of dialled()) for (const [error, count] of errors) yield [{ destination, error }, count];
-  });
-  metric(exposition, 'gauge', 'destination_last_outcome', 'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.', ['destination', 'outcome'], function* () {
-    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) yield [{ destination, outcome }, cells.destination(destination).health.last === outcome ? 1 : 0];
-  });
-  metric(exposition, 'gauge', 'destination_last_outcome_timestamp_seconds', 'When a request to a destination last had this outcome, Unix time; 0: never.', ['destination', 'outcome'], function* () {
-    for (const destination of cells.configured) for (const outcome of LAST_OUTCOMES) yield [{ destination, outcome }, cells.destination(destination).health.at[outcome] / 1000];
-  });
-  metric(exposition, 'counter', 'upstream_responses_total', 'Answers of upstreams, by the class of their status.', ['destination', 'class'], function* () {
-    for (const [destination, { health }] of dialled()) for (const answered of STATUS_CLASSES) yield [{ destination, class: answered }, health.answers[answered]];
-  });
+  const dialled = (): (readonly [string, DestinationCells])[] =>
+    [...cells.destinations].filter(([name, { connectionsOpened, errors }]) => name !== '-' || connectionsOpened + errors.size > 0);
+  histogram(
+    exposition,
+    'upstream_connect_seconds',
+    'Time to open a connection to an upstream, by phase.',
+    ['destination', 'phase'],
+    function* () {
+      for (const [destination, { dns, tcp, hop, tls }] of dialled())
+        for (const [phase, cell] of Object.entries({ dns, tcp, hop, tls })) yield [{ destination, phase }, cell];
+    },
+  );
+  metric(
+    exposition,
+    'counter',
+    'upstream_errors_total',
+    'Dials and upstreams that failed, by code.',
+    ['destination', 'error'],
+    function* () {
+      for (const [destination, { errors }] of dialled()) for (const [error, count] of errors) yield [{ destination, error }, count];
+    },
+  );
+  metric(
+    exposition,
+    'gauge',
+    'destination_last_outcome',
+    'Outcome of the latest request to a destination: 1 for that outcome, 0 for the others.',
+    ['destination', 'outcome'],
+    function* () {
+      for (const destination of cells.configured)
+        for (const outcome of LAST_OUTCOMES)
+          yield [{ destination, outcome }, cells.destination(destination).health.last === outcome ? 1 : 0];
+    },
+  );
+  metric(
+    exposition,
+    'gauge',
+    'destination_last_outcome_timestamp_seconds',
+    'When a request to a destination last had this outcome, Unix time; 0: never.',
+    ['destination', 'outcome'],
+    function* () {
+      for (const destination of cells.configured)
+        for (const outcome of LAST_OUTCOMES) yield [{ destination, outcome }, cells.destination(destination).health.at[outcome] / 1000];
+    },
+  );
+  metric(
+    exposition,
+    'counter',
+    'upstream_responses_total',
+    'Answers of upstreams, by the class of their status.',
+    ['destination', 'class'],
+    function* () {
+      for (const [destination, { health }] of dialled())
+        for (const answered of STATUS_CLASSES) yield [{ destination, class: answered }, health.answers[answered]];
+    },
+  );
   metric(exposition, 'gauge', 'upstream_connections', 'Pooled connections to upstreams.', ['destination', 'state'], function* () {
     for (const [destination, { connectionsActive, connectionsIdle }] of dialled()) {
       yield [{ destination, state: 'active' }, connectionsActive];
       yield [{ destination, state: 'idle' }, connectionsIdle];
     }
   });
-  labelled(exposition, 'counter', 'upstream_connections_opened_total', 'Connections opened to upstreams.', 'destination', () => dialled().map(([destination, { connectionsOpened }]) => [destination, connectionsOpened]));
+  labelled(exposition, 'counter', 'upstream_connections_opened_total', 'Connections opened to upstreams.', 'destination', () =>
+    dialled().map(([destination, { connectionsOpened }]) => [destination, connectionsOpened]),
+  );
 }
 
 function registerPolicy(exposition: Exposition, cells: Cells): void {
-  labelled(exposition, 'gauge', 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', 'hash', () => [[cells.config.hash, 1]]);
-  labelled(exposition, 'gauge', 'config_loaded_timestamp_seconds', 'When the configuration in force was taken over from its file, Unix time.', 'file', () => [[cells.config.file, cells.config.loadedAt / 1000]]);
-  labelled(exposition, 'gauge', 'warnings', 'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.', 'kind', () => cells.config.warnings);
+  labelled(exposition, 'gauge', 'policy_info', 'Hash of the whole configuration in force; the value is always 1.', 'hash', () => [
+    [cells.config.hash, 1],
+  ]);
+  labelled(
+    exposition,
+    'gauge',
+    'config_loaded_timestamp_seconds',
+    'When the configuration in force was taken over from its file, Unix time.',
+    'file',
+    () => [[cells.config.file, cells.config.loadedAt / 1000]],
+  );
+  labelled(
+    exposition,
+    'gauge',
+    'warnings',
+    'Warnings of the configuration in force, by kind: what npx eco-egress check warns of.',
+    'kind',
+    () => cells.config.warnings,
+  );
   labelled(exposition, 'gauge', 'limit', 'Numbers of `limits` in the configuration in force.', 'limit', () => Object.entries(cells.limits));
-  labelled(exposition, 'gauge', 'certificate_expiry_timestamp_seconds', 'When the first certificate of a configured file expires, Unix time.', 'certificate', () => cells.certificates);
-  single(exposition, 'gauge', 'revocation_list_expiry_timestamp_seconds', 'When the first list of revoked client certificates is out of date, Unix time; absent without one.', () => (typeof cells.config.listsEnd === 'number' ? cells.config.listsEnd / 1000 : null));
-  metric(exposition, 'gauge', 'rule_expiry_timestamp_seconds', 'When a rule ends that has an end, Unix time; of the 100 that end next.', ['rule', 'owner', 'ticket'], () => cells.ruleEnds.map(({ rule, owner, ticket, until }) => [{ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000]));
-  labelled(exposition, 'counter', 'policy_reloads_total', 'Configurations offered to the running proxy.', 'result', () => Object.entries(cells.reloads));
+  labelled(
+    exposition,
+    'gauge',
+    'certificate_expiry_timestamp_seconds',
+    'When the first certificate of a configured file expires, Unix time.',
+    'certificate',
+    () => cells.certificates,
+  );
+  single(
+    exposition,
+    'gauge',
+    'revocation_list_expiry_timestamp_seconds',
+    'When the first list of revoked client certificates is out of date, Unix time; absent without one.',
+    () => (typeof cells.config.listsEnd === 'number' ? cells.config.listsEnd / 1000 : null),
+  );
+  metric(
+    exposition,
+    'gauge',
+    'rule_expiry_timestamp_seconds',
+    'When a rule ends that has an end, Unix time; of the 100 that end next.',
+    ['rule', 'owner', 'ticket'],
+    () => cells.ruleEnds.map(({ rule, owner, ticket, until }) => [{ rule, owner: owner ?? '-', ticket: ticket ?? '-' }, until / 1000]),
+  );
+  labelled(exposition, 'counter', 'policy_reloads_total', 'Configurations offered to the running proxy.', 'result', () =>
+    Object.entries(cells.reloads),
+  );
 }

@@ -57,19 +57,21 @@ export function viewTunnels(cells: Cells, most: number, now: number): TunnelsVie
   return {
     open,
     byClient: byClient.map(([client, tunnels]) => ({ client, tunnels })),
-    oldest: oldest.map(({ requestId, client, clientAddress, form, host, port, destination, upstreamAddress, startedAt, bytesSent, bytesReceived }) => ({
-      requestId,
-      client,
-      clientAddress,
-      form,
-      host,
-      port,
-      destination,
-      upstreamAddress,
-      ageMs: Math.round(now - startedAt),
-      bytesSent,
-      bytesReceived,
-    })),
+    oldest: oldest.map(
+      ({ requestId, client, clientAddress, form, host, port, destination, upstreamAddress, startedAt, bytesSent, bytesReceived }) => ({
+        requestId,
+        client,
+        clientAddress,
+        form,
+        host,
+        port,
+        destination,
+        upstreamAddress,
+        ageMs: Math.round(now - startedAt),
+        bytesSent,
+        bytesReceived,
+      }),
+    ),
   };
 }
 

@@ -75,7 +75,14 @@ export class SpanExport {
     // An agent of its own: the agent of the process may use a proxy from the environment.
     const keep = { keepAlive: true, maxSockets: CONNECTIONS };
     const { serverName } = config.tls;
-    const agent = config.endpoint.startsWith('https:') ? new TlsAgent({ ...keep, rejectUnauthorized: true, secureContext: clientContext(config.tls), ...(serverName === null ? {} : { servername: serverName }) }) : new Agent(keep);
+    const agent = config.endpoint.startsWith('https:')
+      ? new TlsAgent({
+          ...keep,
+          rejectUnauthorized: true,
+          secureContext: clientContext(config.tls),
+          ...(serverName === null ? {} : { servername: serverName }),
+        })
+      : new Agent(keep);
     this.#agent = agent;
     const delegate = createOtlpHttpExportDelegate(
       {
@@ -98,7 +105,9 @@ export class SpanExport {
         this.#underWay += spans.length;
         // The SDK's time-out is for idle connections: a collector that sends a byte now and then would hold a batch
         // indefinitely.
-        const clock = setTimeout(() => { agent.destroy(); }, times.send);
+        const clock = setTimeout(() => {
+          agent.destroy();
+        }, times.send);
         delegate.export(spans, (result) => {
           clearTimeout(clock);
           this.#noteResult(spans.length, result);
@@ -107,7 +116,13 @@ export class SpanExport {
       },
       shutdown: () => delegate.shutdown(),
     };
-    this.#processor = new BatchSpanProcessor({ exporter, maxQueueSize: SPAN_QUEUE, maxExportBatchSize: BATCH, scheduledDelayMillis: times.batch, exportTimeoutMillis: times.send + LATER });
+    this.#processor = new BatchSpanProcessor({
+      exporter,
+      maxQueueSize: SPAN_QUEUE,
+      maxExportBatchSize: BATCH,
+      scheduledDelayMillis: times.batch,
+      exportTimeoutMillis: times.send + LATER,
+    });
   }
 
   /** The record is read at once and not kept. */
@@ -126,7 +141,9 @@ export class SpanExport {
   /** Sends the waiting spans, within a time limit; the rest is lost. Never rejects. */
   async close(): Promise<void> {
     const enough = Promise.withResolvers<undefined>();
-    const clock = setTimeout(() => { enough.resolve(undefined); }, this.#times.flush);
+    const clock = setTimeout(() => {
+      enough.resolve(undefined);
+    }, this.#times.flush);
     // Failures have already been reported.
     await Promise.race([this.#processor.shutdown().catch(() => {}), enough.promise]);
     clearTimeout(clock);
@@ -149,7 +166,10 @@ export class SpanExport {
     const { counts, onResult } = this.#owner;
     counts.exported += spans - refused;
     counts.failed += refused;
-    onResult(refused, error !== undefined ? describeExportError(error) : refused > 0 ? `it refused ${refused} of ${spans} spans of a batch` : null);
+    onResult(
+      refused,
+      error !== undefined ? describeExportError(error) : refused > 0 ? `it refused ${refused} of ${spans} spans of a batch` : null,
+    );
   }
 }
 

@@ -34,7 +34,18 @@ const NONE: never[] = [];
 const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
 const FAILED: SpanStatus = { code: SpanStatusCode.ERROR };
 /** Others are `_OTHER`, so that a client cannot create span names. */
-const NAMED_METHODS: ReadonlySet<string> = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE']);
+const NAMED_METHODS: ReadonlySet<string> = new Set([
+  'CONNECT',
+  'DELETE',
+  'GET',
+  'HEAD',
+  'OPTIONS',
+  'PATCH',
+  'POST',
+  'PUT',
+  'QUERY',
+  'TRACE',
+]);
 
 type SpanOf = Pick<ReadableSpan, 'name' | 'kind' | 'status' | 'attributes' | 'resource' | 'instrumentationScope'>;
 
@@ -71,11 +82,37 @@ export function createSpanWriter(serviceName: string | null, { version, name, in
     const { traceId, traceFlags } = record;
     const server: SpanContext = { traceId, spanId: record.spanId, traceFlags };
     const parent = trace.parentSpanId === '' ? null : { traceId, spanId: trace.parentSpanId, traceFlags, isRemote: true };
-    const spans = [finish({ ...process, name: serverName(record), kind: SpanKind.SERVER, status: isFailed(record) ? FAILED : UNSET, attributes: serverAttributes(record) }, server, parent, [startedAt, endedAt])];
+    const spans = [
+      finish(
+        {
+          ...process,
+          name: serverName(record),
+          kind: SpanKind.SERVER,
+          status: isFailed(record) ? FAILED : UNSET,
+          attributes: serverAttributes(record),
+        },
+        server,
+        parent,
+        [startedAt, endedAt],
+      ),
+    ];
     if (wentOut(record)) {
       const client: SpanContext = { traceId, spanId: trace.clientSpanId, traceFlags: traceFlags | SAMPLED };
       const since = Math.min(endedAt, startedAt + Math.max(0, trace.admittedAt - record.startedAt));
-      spans.push(finish({ ...process, name: clientName(record), kind: SpanKind.CLIENT, status: upstreamError(record) === '' ? UNSET : FAILED, attributes: clientAttributes(record) }, client, server, [since, endedAt]));
+      spans.push(
+        finish(
+          {
+            ...process,
+            name: clientName(record),
+            kind: SpanKind.CLIENT,
+            status: upstreamError(record) === '' ? UNSET : FAILED,
+            attributes: clientAttributes(record),
+          },
+          client,
+          server,
+          [since, endedAt],
+        ),
+      );
     }
     return spans;
   };
@@ -142,11 +179,17 @@ function serverAttributes(record: AccessRecord): Attributes {
 function clientAttributes(record: AccessRecord): Attributes {
   const { host, port, upstreamAddress, upstreamStatus, via, scheme, path, attempts } = record;
   const address = bound(host, MAX_TRACED_HOST);
-  const attributes: Attributes = { 'server.address': address, 'server.port': port, 'eco_egress.destination': record.destination, 'eco_egress.reused_connection': record.reusedConnection };
+  const attributes: Attributes = {
+    'server.address': address,
+    'server.port': port,
+    'eco_egress.destination': record.destination,
+    'eco_egress.reused_connection': record.reusedConnection,
+  };
   if (!asksForTunnel(record)) {
     noteMethod(attributes, record.method);
     // Without the query, which belongs to the partner and the client.
-    if (scheme !== '') attributes['url.full'] = `${scheme}://${address.includes(':') ? `[${address}]` : address}:${port}${bound(path, MAX_TRACED_PATH)}`;
+    if (scheme !== '')
+      attributes['url.full'] = `${scheme}://${address.includes(':') ? `[${address}]` : address}:${port}${bound(path, MAX_TRACED_PATH)}`;
   }
   // Through a parent, the address is not the peer of our connection.
   if (via !== '') attributes['eco_egress.via'] = via;

@@ -136,14 +136,19 @@ export class Traces {
 
   async #open(config: TracingConfig): Promise<SpanExport> {
     const { SpanExport } = await import('./span-export.ts');
-    const opened = new SpanExport(config, this.#options.process, {
-      counts: this.#spans,
-      onResult: (spans, reason) => {
-        // The result of an earlier collector's last spans is reported when it is
-        // closed.
-        if (this.#export === opened) this.#noteResult(spans, reason);
+    const opened = new SpanExport(
+      config,
+      this.#options.process,
+      {
+        counts: this.#spans,
+        onResult: (spans, reason) => {
+          // The result of an earlier collector's last spans is reported when it is
+          // closed.
+          if (this.#export === opened) this.#noteResult(spans, reason);
+        },
       },
-    }, this.#options.times);
+      this.#options.times,
+    );
     return opened;
   }
 

@@ -24,5 +24,12 @@ export function viewTraffic(cells: Cells, history: History, name: string, now: n
   const { health, errors, connectionsActive, connectionsIdle, forms, reached } = counted;
   let tunnels = 0;
   for (const { open } of forms.values()) tunnels += open.size;
-  return { health: viewHealth(name, health, errors), now: recent, pool: { active: connectionsActive, idle: connectionsIdle }, tunnels, addresses: reached.list(), certificateEnds: reached.certificateEnds };
+  return {
+    health: viewHealth(name, health, errors),
+    now: recent,
+    pool: { active: connectionsActive, idle: connectionsIdle },
+    tunnels,
+    addresses: reached.list(),
+    certificateEnds: reached.certificateEnds,
+  };
 }

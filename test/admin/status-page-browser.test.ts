@@ -1,7 +1,4 @@
-/**
- * The status page in a real browser: it moves, shows faults, complains of nothing, and everybody can use it. Skipped where there is no Chromium.
- * Longer than 300 lines: one browser serves all of these tests, and takes long to start.
- */
+/** The status page in a real browser: it moves, shows faults, complains of nothing, and everybody can use it. Skipped where there is no Chromium. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import axe from 'axe-core';

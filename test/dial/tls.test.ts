@@ -1,7 +1,4 @@
-/**
- * TLS towards a partner: what is verified, which sessions are resumed, and how each failure is reported.
- * Longer than 300 lines: one authority and one server stand behind all of these tests.
- */
+/** TLS towards a partner: what is verified, which sessions are resumed, and how each failure is reported. */
 import 'reflect-metadata';
 import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';

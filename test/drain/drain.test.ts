@@ -1,4 +1,4 @@
-/** How tunnels and exchanges end when the proxy shuts down: real sockets, and a time that the test moves. It is longer than 300 lines: each case is a drain of its own. */
+/** How tunnels and exchanges end when the proxy shuts down: real sockets, and a time that the test moves. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { setImmediate, setTimeout as delay } from 'node:timers/promises';

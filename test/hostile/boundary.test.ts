@@ -1,8 +1,4 @@
-/**
- * The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has.
- *
- * Longer than 300 lines: exceptions are planted in the same way in every phase, from accept to a reload.
- */
+/** The boundary around each client connection: what goes wrong on behalf of one client stays with that client, and so does what it has. */
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';

@@ -5,8 +5,6 @@
  * linear reader needs the same CPU for both, and a quadratic one sixteen times
  * as much for the long one. CPU time decides, so that a busy machine cannot
  * fail the test.
- *
- * Longer than 300 lines: it lists every reader there is.
  */
 import t from 'tap';
 import { interpolate } from '../../src/config/read-tree.ts';

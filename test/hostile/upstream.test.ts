@@ -1,7 +1,4 @@
-/**
- * A partner that breaks the rules: told as its own fault, never made to look whole, and never kept for the next request.
- * Longer than 300 lines: one bare partner behaves in all of these ways.
- */
+/** A partner that breaks the rules: told as its own fault, never made to look whole, and never kept for the next request. */
 import { createServer, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';

@@ -2,8 +2,6 @@
  * The readers beside Node's own (llhttp), over nearly right messages: what we
  * take, Node takes and reads alike, so that nobody behind us can understand
  * another message than the one that was judged.
- *
- * Longer than 300 lines: requests, responses, and how each is spoiled.
  */
 import fc from 'fast-check';
 import { createServer, type IncomingMessage, METHODS, request as askHttp, type ServerResponse } from 'node:http';

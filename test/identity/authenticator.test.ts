@@ -1,7 +1,7 @@
 /**
  * Who a request proves to be: what is verified, what is remembered, and what a flood of wrong credentials costs.
  *
- * Longer than 300 lines: passwords and tokens are remembered, limited and withdrawn in the same ways.
+ * Longer than 400 lines: passwords and tokens are remembered, limited and withdrawn in the same ways.
  */
 import t from 'tap';
 import { createHook } from 'node:async_hooks';

@@ -1,8 +1,4 @@
-/**
- * What breaks in the middle: the client, or the upstream, at every stage of an exchange.
- *
- * Longer than 300 lines: each stage is tried in each form.
- */
+/** What breaks in the middle: the client, or the upstream, at every stage of an exchange. */
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';

@@ -1,8 +1,4 @@
-/**
- * The fronting guard in a whole proxy: what passes and what does not, byte by byte, in every mode.
- *
- * Longer than 300 lines: one guard, in three modes.
- */
+/** The fronting guard in a whole proxy: what passes and what does not, byte by byte, in every mode. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';

@@ -1,8 +1,4 @@
-/**
- * Traces of a whole proxy, told to a collector that decodes them by itself.
- *
- * Longer than 300 lines: each form and each end of a request has its spans.
- */
+/** Traces of a whole proxy, told to a collector that decodes them by itself. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';

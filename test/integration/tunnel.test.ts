@@ -1,8 +1,4 @@
-/**
- * CONNECT: what passes before, during and at the end of a tunnel.
- *
- * Longer than 300 lines: each way for a tunnel to begin or to end is tried.
- */
+/** CONNECT: what passes before, during and at the end of a tunnel. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';

@@ -1,6 +1,6 @@
 /**
  * A client's connection with a real socket, and a request under way that does
- * what the test says. Longer than 300 lines: one bench serves all of it.
+ * what the test says. Longer than 400 lines: one bench serves all of it.
  */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';

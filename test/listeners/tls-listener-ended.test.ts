@@ -1,7 +1,7 @@
 /**
  * TLS that ends at the listener: handshakes that fail, client certificates, trusted peers before it, reloads under it.
  *
- * Longer than 300 lines: one lab of certificates serves all of it.
+ * Longer than 400 lines: one lab of certificates serves all of it.
  */
 import t from 'tap';
 import { once } from 'node:events';

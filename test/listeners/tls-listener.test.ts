@@ -1,8 +1,4 @@
-/**
- * The TLS listener over raw sockets: whatever begins a connection gets the right end, in bytes, log and counters.
- *
- * Longer than 300 lines: one listener, and all that can begin a connection to it.
- */
+/** The TLS listener over raw sockets: whatever begins a connection gets the right end, in bytes, log and counters. */
 import t from 'tap';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';

@@ -87,6 +87,7 @@ t.test('a stale mutant is an error that says what is missing', async (t) => {
   ];
   for (const [mutant, message] of stale) await t.rejects(run('notices', mutant), { name: 'StaleMutant', message });
   t.equal(mutate('a', { ...GUARD, text: 'a', becomes: '$&$1' }), '$&$1', 'what is put in is put in as it is');
+  t.equal(mutate('f(\n  a &&\n    b,\n);', { ...GUARD, text: 'f(a && b)', becomes: 'f(a)' }), 'f(a);', 'its layout does not matter');
 });
 
 t.test('how a test ended', async (t) => {

@@ -5,7 +5,7 @@ export interface Mutant {
   readonly name: string;
   /** Below the root of the project. */
   readonly file: string;
-  /** Source text that stands in the file exactly once. */
+  /** Source text that stands in the file exactly once, however a formatter has laid it out. */
   readonly text: string;
   /** What stands there in the mutant. */
   readonly becomes: string;
@@ -23,9 +23,17 @@ export class StaleMutant extends Error {
  * @throws {StaleMutant} where its text does not stand in the source exactly once, or nothing would change
  */
 export function mutate(source: string, { name, file, text, becomes }: Mutant): string {
-  const times = text === '' ? 0 : source.split(text).length - 1;
+  const inAnyLayout = layoutPattern(text);
+  const times = source.match(inAnyLayout)?.length ?? 0;
   if (times !== 1) throw new StaleMutant(`mutant ${name} is stale: ${file} has its text ${times} times, and must have it once:\n${text}`);
   if (text === becomes) throw new StaleMutant(`mutant ${name} changes nothing`);
   // A function: `$` in a replacement text would mean something.
-  return source.replace(text, () => becomes);
+  return source.replace(inAnyLayout, () => becomes);
+}
+
+/** Finds the text whatever stands between its words: white space, or the comma that a formatter puts behind the last of several lines. */
+function layoutPattern(text: string): RegExp {
+  const words = (text.match(/\w+|\S/g) ?? []).map((word) => word.replace(/\W/, '\\$&'));
+  const spaced = words.map((word) => (/[)\]}]/.test(word) ? `(?:,\\s*)?${word}` : word)).join('\\s*');
+  return new RegExp(words.length === 0 ? '(?!)' : spaced, 'g');
 }

@@ -3,7 +3,7 @@
  * for the partner's end of a connection, and the answer that is right for it,
  * whichever form the request has.
  *
- * Longer than 300 lines: it is a table.
+ * Longer than 400 lines: it is a table.
  */
 import type { FaultCode } from '../../src/errors.ts';
 import { type Content, isTunnel, type Question, type Route, type Seen } from './exchange.ts';

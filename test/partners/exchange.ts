@@ -1,8 +1,6 @@
 /**
  * One request to a partner by way of a proxy, in any form, written byte for
  * byte; and everything that came back. Knows nothing of which proxy it is.
- *
- * Longer than 300 lines: asking in every form, and reading what answers.
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';

@@ -1,6 +1,6 @@
 /**
  * One exchange after another on a connection to a real server that sends what
- * the table says. Longer than 300 lines: the table is one.
+ * the table says.
  */
 import { once } from 'node:events';
 import { createServer as createTlsServer } from 'node:https';

@@ -75,12 +75,19 @@ function addStep(step) {
     connect();
     return;
   }
-  const add = (/** @type {readonly (number | null)[]} */ values, /** @type {readonly (number | null)[]} */ more) => [...values, ...more].slice(-CURVE_STEPS);
+  const add = (/** @type {readonly (number | null)[]} */ values, /** @type {readonly (number | null)[]} */ more) =>
+    [...values, ...more].slice(-CURVE_STEPS);
   history = {
     ...step,
     curves: step.curves.map((curves) => {
       const { requests, failures, denials, p99 } = before.get(curves.name) ?? curves;
-      return { name: curves.name, requests: add(requests, curves.requests), failures: add(failures, curves.failures), denials: add(denials, curves.denials), p99: add(p99, curves.p99) };
+      return {
+        name: curves.name,
+        requests: add(requests, curves.requests),
+        failures: add(failures, curves.failures),
+        denials: add(denials, curves.denials),
+        p99: add(p99, curves.p99),
+      };
     }),
   };
   drawCharts(history);
@@ -104,7 +111,10 @@ function showNow() {
 }
 
 /** By form: the place of its answer. */
-const ANSWER_PLACES = new Map([['ask', 'answer'], ['incident', 'verdict']]);
+const ANSWER_PLACES = new Map([
+  ['ask', 'answer'],
+  ['incident', 'verdict'],
+]);
 /** A second question while one is being answered would be refused. */
 let asking = false;
 

@@ -37,25 +37,48 @@ export function flowPicture(view) {
   const { source, instance, limits, natLimit } = view;
   const [tunnels, exchanges] = limits;
   /** @type {Station} */
-  const proxy = { key: 'proxy', title: instance === '-' ? 'eco-egress' : instance, line: `${countOf(tunnels?.used ?? 0, 'tunnel')}, ${countOf(exchanges?.used ?? 0, 'exchange')}`, state: view.band.state === 'draining' ? 'warn' : '' };
+  const proxy = {
+    key: 'proxy',
+    title: instance === '-' ? 'eco-egress' : instance,
+    line: `${countOf(tunnels?.used ?? 0, 'tunnel')}, ${countOf(exchanges?.used ?? 0, 'exchange')}`,
+    state: view.band.state === 'draining' ? 'warn' : '',
+  };
   const used = view.destinations.reduce((most, { nat }) => Math.max(most, nat.used), 0);
   /** @type {Station} */
-  const nat = { key: 'nat', title: source.seen ?? 'NAT address', line: natLimit === null ? countOf(used, 'port') : `${formatNumber(used)} of ${countOf(natLimit, 'port')}`, state: source.result === 'mismatch' ? 'bad' : '' };
+  const nat = {
+    key: 'nat',
+    title: source.seen ?? 'NAT address',
+    line: natLimit === null ? countOf(used, 'port') : `${formatNumber(used)} of ${countOf(natLimit, 'port')}`,
+    state: source.result === 'mismatch' ? 'bad' : '',
+  };
   const clients = clientLanes(view);
   const partners = partnerLanes(view);
   const label = describe(view, proxy.title);
   return h(
     'section',
     { class: 'flow', 'aria-label': 'The route of the requests' },
-    h('svg', { class: 'flow-wide', viewBox: `0 0 1200 ${Math.max(clients.length, partners.length) * PITCH}`, role: 'img', 'aria-label': label }, wide(clients, proxy, nat, partners, view.requestsPerSecond)),
-    h('svg', { class: 'flow-narrow', viewBox: `0 0 340 ${(clients.length + partners.length + 2) * PITCH}`, role: 'img', 'aria-label': label }, narrow(clients, proxy, nat, partners, view.requestsPerSecond)),
+    h(
+      'svg',
+      { class: 'flow-wide', viewBox: `0 0 1200 ${Math.max(clients.length, partners.length) * PITCH}`, role: 'img', 'aria-label': label },
+      wide(clients, proxy, nat, partners, view.requestsPerSecond),
+    ),
+    h(
+      'svg',
+      { class: 'flow-narrow', viewBox: `0 0 340 ${(clients.length + partners.length + 2) * PITCH}`, role: 'img', 'aria-label': label },
+      narrow(clients, proxy, nat, partners, view.requestsPerSecond),
+    ),
   );
 }
 
 /** @param {StatusView} view @param {string} proxy */
 function describe({ clients, destinations, source }, proxy) {
-  const from = clients.length === 0 ? 'no client' : clients.map(({ client, requestsPerSecond }) => `${client} ${formatRate(requestsPerSecond)}`).join(', ');
-  const to = destinations.slice(0, MOST_LANES).map(({ name, requestsPerSecond, state }) => `${name} ${formatRate(requestsPerSecond)}${state === 'failed' ? ', fails' : ''}`);
+  const from =
+    clients.length === 0
+      ? 'no client'
+      : clients.map(({ client, requestsPerSecond }) => `${client} ${formatRate(requestsPerSecond)}`).join(', ');
+  const to = destinations
+    .slice(0, MOST_LANES)
+    .map(({ name, requestsPerSecond, state }) => `${name} ${formatRate(requestsPerSecond)}${state === 'failed' ? ', fails' : ''}`);
   return `From ${from}, through ${proxy}, by ${source.seen === null ? 'an address that is not known' : `the address ${source.seen}`}, to ${to.join(', ')}`;
 }
 
@@ -64,7 +87,12 @@ function clientLanes({ clients, clientsLeftOut }) {
   const lanes = clients.slice(0, MOST_LANES).map(
     ({ client, requestsPerSecond, denials, tunnels }) =>
       /** @type {Lane} */ ({
-        station: { key: client, title: client === '-' ? 'unknown client' : client, line: tunnels === 0 ? 'no tunnels' : countOf(tunnels, 'tunnel'), state: '' },
+        station: {
+          key: client,
+          title: client === '-' ? 'unknown client' : client,
+          line: tunnels === 0 ? 'no tunnels' : countOf(tunnels, 'tunnel'),
+          state: '',
+        },
         rate: requestsPerSecond,
         trouble: denials === 0 ? '' : `${formatNumber(denials)} denied`,
         kind: 'warn',
@@ -73,8 +101,24 @@ function clientLanes({ clients, clientsLeftOut }) {
       }),
   );
   const more = clientsLeftOut + Math.max(0, clients.length - MOST_LANES);
-  if (more > 0) lanes.push({ station: { key: '', title: countOf(more, 'more client'), line: '', state: 'idle' }, rate: 0, trouble: '', kind: 'warn', broken: false, hop: '' });
-  if (lanes.length === 0) lanes.push({ station: { key: '', title: 'Clients', line: 'none has asked lately', state: 'idle' }, rate: 0, trouble: '', kind: 'warn', broken: false, hop: '' });
+  if (more > 0)
+    lanes.push({
+      station: { key: '', title: countOf(more, 'more client'), line: '', state: 'idle' },
+      rate: 0,
+      trouble: '',
+      kind: 'warn',
+      broken: false,
+      hop: '',
+    });
+  if (lanes.length === 0)
+    lanes.push({
+      station: { key: '', title: 'Clients', line: 'none has asked lately', state: 'idle' },
+      rate: 0,
+      trouble: '',
+      kind: 'warn',
+      broken: false,
+      hop: '',
+    });
   return lanes;
 }
 
@@ -82,12 +126,41 @@ function clientLanes({ clients, clientsLeftOut }) {
 function partnerLanes({ destinations, destinationsLeftOut }) {
   const lanes = destinations.slice(0, MOST_LANES).map(({ name, via, state, failures, errors, requests, requestsPerSecond, p99 }) => {
     const failed = failures.minute.reduce((sum, { count }) => sum + count, 0);
-    const trouble = [failed === 0 ? '' : `${formatNumber(failed)} failed`, errors.minute === 0 ? '' : `${formatNumber(errors.minute)} × 5xx`].filter((part) => part !== '').join(', ');
-    const line = state === 'failed' ? 'does not answer' : state === 'error' ? 'answers 5xx' : state === 'unused' ? 'not used yet' : p99 === null ? 'answers' : `p99 ${formatMs(p99)}`;
-    return /** @type {Lane} */ ({ station: { key: name, title: name, line, state: state === 'failed' || state === 'error' ? 'bad' : state === 'unused' ? 'idle' : '' }, rate: requestsPerSecond, trouble, kind: 'bad', broken: state === 'failed' || state === 'error' || failed + errors.minute > requests * BROKEN_SHARE, hop: via.join(', ') });
+    const trouble = [
+      failed === 0 ? '' : `${formatNumber(failed)} failed`,
+      errors.minute === 0 ? '' : `${formatNumber(errors.minute)} × 5xx`,
+    ]
+      .filter((part) => part !== '')
+      .join(', ');
+    const line =
+      state === 'failed'
+        ? 'does not answer'
+        : state === 'error'
+          ? 'answers 5xx'
+          : state === 'unused'
+            ? 'not used yet'
+            : p99 === null
+              ? 'answers'
+              : `p99 ${formatMs(p99)}`;
+    return /** @type {Lane} */ ({
+      station: { key: name, title: name, line, state: state === 'failed' || state === 'error' ? 'bad' : state === 'unused' ? 'idle' : '' },
+      rate: requestsPerSecond,
+      trouble,
+      kind: 'bad',
+      broken: state === 'failed' || state === 'error' || failed + errors.minute > requests * BROKEN_SHARE,
+      hop: via.join(', '),
+    });
   });
   const more = destinationsLeftOut + Math.max(0, destinations.length - MOST_LANES);
-  if (more > 0) lanes.push({ station: { key: '', title: countOf(more, 'more destination'), line: 'see below', state: 'idle' }, rate: 0, trouble: '', kind: 'bad', broken: false, hop: '' });
+  if (more > 0)
+    lanes.push({
+      station: { key: '', title: countOf(more, 'more destination'), line: 'see below', state: 'idle' },
+      rate: 0,
+      trouble: '',
+      kind: 'bad',
+      broken: false,
+      hop: '',
+    });
   return lanes;
 }
 
@@ -99,7 +172,11 @@ function wide(clients, proxy, nat, partners, rate) {
   return [
     ...clients.flatMap((lane, i) => {
       const y = at(clients, i);
-      return [edge(`c${lane.station.key}`, `M 190 ${y} H 275 ${curve(275, y, 335, middle)}`, lane), label(`cl${lane.station.key}`, 198, y - 8, lane, 'start'), box(lane.station, 0, y, 190)];
+      return [
+        edge(`c${lane.station.key}`, `M 190 ${y} H 275 ${curve(275, y, 335, middle)}`, lane),
+        label(`cl${lane.station.key}`, 198, y - 8, lane, 'start'),
+        box(lane.station, 0, y, 190),
+      ];
     }),
     edge('total', `M 563 ${middle} H 620`, { rate, broken: false }),
     h('text', { key: 'total-rate', class: 'edge-label', x: 592, y: middle - 8, 'text-anchor': 'middle' }, formatRate(rate)),
@@ -107,7 +184,12 @@ function wide(clients, proxy, nat, partners, rate) {
     ...partners.flatMap((lane, i) => {
       const y = at(partners, i);
       const there = lane.hop === '' ? `${curve(770, middle, 850, y)} H 1020` : `${curve(770, middle, 830, y)} H 1020`;
-      return [edge(`p${lane.station.key}`, `M 770 ${middle} ${there}`, lane), ...(lane.hop === '' ? [] : [hop(lane, 880, y)]), label(`pl${lane.station.key}`, 1012, y - 8, lane, 'end'), box(lane.station, 1020, y, 180)];
+      return [
+        edge(`p${lane.station.key}`, `M 770 ${middle} ${there}`, lane),
+        ...(lane.hop === '' ? [] : [hop(lane, 880, y)]),
+        label(`pl${lane.station.key}`, 1012, y - 8, lane, 'end'),
+        box(lane.station, 1020, y, 180),
+      ];
     }),
     box(nat, 620, middle, 150),
   ];
@@ -119,9 +201,17 @@ function narrow(clients, proxy, nat, partners, rate) {
   const last = clients.length;
   const spine = (/** @type {number} */ from, /** @type {number} */ to) => `M 20 ${row(from)} V ${row(to)}`;
   return [
-    ...clients.flatMap((lane, i) => [edge(`c${lane.station.key}`, `M 50 ${row(i)} H 20 V ${row(last)}`, lane), box(lane.station, 50, row(i), 180), label(`cl${lane.station.key}`, 236, row(i) - 8, lane, 'start')]),
+    ...clients.flatMap((lane, i) => [
+      edge(`c${lane.station.key}`, `M 50 ${row(i)} H 20 V ${row(last)}`, lane),
+      box(lane.station, 50, row(i), 180),
+      label(`cl${lane.station.key}`, 236, row(i) - 8, lane, 'start'),
+    ]),
     edge('total', spine(last, last + 1), { rate, broken: false }),
-    ...partners.flatMap((lane, i) => [edge(`p${lane.station.key}`, `M 20 ${row(last + 1)} V ${row(last + 2 + i)} H 50`, lane), box(lane.station, 50, row(last + 2 + i), 180), label(`pl${lane.station.key}`, 236, row(last + 2 + i) - 8, lane, 'start')]),
+    ...partners.flatMap((lane, i) => [
+      edge(`p${lane.station.key}`, `M 20 ${row(last + 1)} V ${row(last + 2 + i)} H 50`, lane),
+      box(lane.station, 50, row(last + 2 + i), 180),
+      label(`pl${lane.station.key}`, 236, row(last + 2 + i) - 8, lane, 'start'),
+    ]),
     box(proxy, 0, row(last), 230),
     box(nat, 0, row(last + 1), 230),
   ];
@@ -139,11 +229,22 @@ function edge(key, path, { rate, broken }) {
 /** @param {string} key @param {number} x @param {number} y @param {Lane} lane @param {'start' | 'end'} anchor */
 function label(key, x, y, { rate, trouble, kind, station }, anchor) {
   if (station.state === 'idle' && trouble === '') return null;
-  return h('text', { key, x, y, class: 'edge-label', 'text-anchor': anchor }, formatRate(rate), trouble === '' ? null : h('tspan', { class: `trouble-${kind}`, x, dy: 28 }, trouble));
+  return h(
+    'text',
+    { key, x, y, class: 'edge-label', 'text-anchor': anchor },
+    formatRate(rate),
+    trouble === '' ? null : h('tspan', { class: `trouble-${kind}`, x, dy: 28 }, trouble),
+  );
 }
 
 /** @param {Lane} lane @param {number} x @param {number} y */
-const hop = ({ hop: name, station }, x, y) => h('g', { key: `h${station.key}` }, h('rect', { class: 'box box-idle', x: x - 50, y: y - 14, width: 100, height: 28, rx: 14 }), h('text', { class: 'box-line', x, y: y + 4, 'text-anchor': 'middle' }, cut(name, 14)));
+const hop = ({ hop: name, station }, x, y) =>
+  h(
+    'g',
+    { key: `h${station.key}` },
+    h('rect', { class: 'box box-idle', x: x - 50, y: y - 14, width: 100, height: 28, rx: 14 }),
+    h('text', { class: 'box-line', x, y: y + 4, 'text-anchor': 'middle' }, cut(name, 14)),
+  );
 
 /** @param {Station} station @param {number} x @param {number} y of its middle @param {number} width */
 function box({ key, title, line, state }, x, y, width) {

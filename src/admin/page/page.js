@@ -7,7 +7,18 @@ import { band, header, numbers } from './overview.js';
 
 /** @typedef {import('../status-view.ts').StatusView} StatusView */
 
-const OTHER_PATHS = ['/status.json', '/metrics', '/readyz', '/healthz', '/destinations', '/tunnels', '/denials', '/drain', '/source-ip', '/config'];
+const OTHER_PATHS = [
+  '/status.json',
+  '/metrics',
+  '/readyz',
+  '/healthz',
+  '/destinations',
+  '/tunnels',
+  '/denials',
+  '/drain',
+  '/source-ip',
+  '/config',
+];
 
 /** @param {{ view: StatusView, link: import('./overview.js').Link }} props */
 export function StatusPage({ view, link }) {
@@ -23,9 +34,19 @@ export function StatusPage({ view, link }) {
       numbers(view),
       flowPicture(view),
       destinations(view),
-      h('div', { class: 'columns' }, h('div', null, failures(view), denials(view), question(view)), h('div', null, tunnels(view), source(view), configuration(view))),
+      h(
+        'div',
+        { class: 'columns' },
+        h('div', null, failures(view), denials(view), question(view)),
+        h('div', null, tunnels(view), source(view), configuration(view)),
+      ),
     ),
-    h('footer', null, 'The same for programs: ', OTHER_PATHS.map((path) => h('a', { href: path, key: path }, path))),
+    h(
+      'footer',
+      null,
+      'The same for programs: ',
+      OTHER_PATHS.map((path) => h('a', { href: path, key: path }, path)),
+    ),
   );
 }
 
@@ -34,13 +55,28 @@ export function AnswerPage({ about, words, json, question: asked }) {
   return h(
     'div',
     { class: 'page' },
-    h('header', null, h('h1', null, about === 'why' ? 'Why?' : 'What is wrong?'), h('nav', { 'aria-label': 'Back' }, h('a', { href: '/' }, 'Status page'))),
+    h(
+      'header',
+      null,
+      h('h1', null, about === 'why' ? 'Why?' : 'What is wrong?'),
+      h('nav', { 'aria-label': 'Back' }, h('a', { href: '/' }, 'Status page')),
+    ),
     h(
       'main',
       null,
       h('pre', { class: 'words', tabIndex: 0, role: 'region', 'aria-label': 'The answer' }, words),
-      h('section', { 'aria-labelledby': 'again' }, h('h2', { id: 'again' }, 'Ask again'), about === 'why' ? whyForm([], asked) : incidentForm([])),
-      h('details', null, h('summary', null, 'The same as JSON'), h('pre', { tabIndex: 0, role: 'region', 'aria-label': 'The answer as JSON' }, json)),
+      h(
+        'section',
+        { 'aria-labelledby': 'again' },
+        h('h2', { id: 'again' }, 'Ask again'),
+        about === 'why' ? whyForm([], asked) : incidentForm([]),
+      ),
+      h(
+        'details',
+        null,
+        h('summary', null, 'The same as JSON'),
+        h('pre', { tabIndex: 0, role: 'region', 'aria-label': 'The answer as JSON' }, json),
+      ),
     ),
   );
 }

@@ -58,7 +58,8 @@ export function ago(at, now) {
 export const countOf = (count, one, more = `${one}s`) => `${formatNumber(count)} ${count === 1 ? one : more}`;
 
 /** How long a certificate is valid. @param {{ ends: string, days: number }} certificate */
-export const lifeOf = ({ ends, days }) => (days < 0 ? `has expired, on ${ends.slice(0, 10)}` : `${countOf(days, 'day')} left, ends ${ends.slice(0, 10)}`);
+export const lifeOf = ({ ends, days }) =>
+  days < 0 ? `has expired, on ${ends.slice(0, 10)}` : `${countOf(days, 'day')} left, ends ${ends.slice(0, 10)}`;
 
 /** A word from the configuration or a client: it may be long. @param {Children} children */
 export const code = (children) => h('code', typeof children === 'string' && children.length > 30 ? { title: children } : null, children);
@@ -68,14 +69,25 @@ export function bar(used, whole) {
   if (whole === null || whole === 0) return null;
   const share = Math.min(1, used / whole);
   const level = share > 0.9 ? 'bad' : share > 0.7 ? 'warn' : 'fine';
-  return h('svg', { class: 'bar', viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, h('rect', { class: 'bar-whole', width: 100, height: 4 }), h('rect', { class: `bar-${level}`, width: share > 0 ? Math.max(1, share * 100) : 0, height: 4 }));
+  return h(
+    'svg',
+    { class: 'bar', viewBox: '0 0 100 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+    h('rect', { class: 'bar-whole', width: 100, height: 4 }),
+    h('rect', { class: `bar-${level}`, width: share > 0 ? Math.max(1, share * 100) : 0, height: 4 }),
+  );
 }
 
 /** `3 of 2,000`, or the number alone. @param {number} used @param {number | null} limit */
 export const ofLimit = (used, limit) => (limit === null ? formatNumber(used) : `${formatNumber(used)} of ${formatNumber(limit)}`);
 
 /** A word in a colour and with a sign, so that the colour is not needed. @param {'good' | 'bad' | 'warn' | 'quiet'} kind @param {string} text */
-export const chip = (kind, text) => h('span', { class: `chip chip-${kind}` }, h('span', { 'aria-hidden': 'true' }, { good: '●', bad: '▲', warn: '◆', quiet: '○' }[kind]), ` ${text}`);
+export const chip = (kind, text) =>
+  h(
+    'span',
+    { class: `chip chip-${kind}` },
+    h('span', { 'aria-hidden': 'true' }, { good: '●', bad: '▲', warn: '◆', quiet: '○' }[kind]),
+    ` ${text}`,
+  );
 
 /**
  * A place for a curve, which charts.js draws. The numbers are in the page besides.
@@ -83,7 +95,8 @@ export const chip = (kind, text) => h('span', { class: `chip chip-${kind}` }, h(
  * @param {'requests' | 'failures' | 'denials' | 'p99'} kind
  * @param {string} label
  */
-export const chart = (name, kind, label) => h('div', { class: `chart chart-${kind}`, 'data-name': name, 'data-kind': kind, role: 'img', 'aria-label': label });
+export const chart = (name, kind, label) =>
+  h('div', { class: `chart chart-${kind}`, 'data-name': name, 'data-kind': kind, role: 'img', 'aria-label': label });
 
 /**
  * A table that scrolls separately in a narrow window.
@@ -98,8 +111,26 @@ export function table({ caption, head, rows, numbers = [], quiet = false, stacks
       'table',
       stacks ? { class: 'stacks' } : null,
       h('caption', quiet ? { class: 'unseen' } : null, caption),
-      h('thead', null, h('tr', null, head.map((text, i) => h('th', { scope: 'col', key: text, ...right(i) }, text)))),
-      h('tbody', null, rows.map(({ key, cells }) => h('tr', { key }, cells.map((cell, i) => (i === 0 ? h('th', { scope: 'row', key: i }, cell) : h('td', { key: i, ...right(i) }, cell)))))),
+      h(
+        'thead',
+        null,
+        h(
+          'tr',
+          null,
+          head.map((text, i) => h('th', { scope: 'col', key: text, ...right(i) }, text)),
+        ),
+      ),
+      h(
+        'tbody',
+        null,
+        rows.map(({ key, cells }) =>
+          h(
+            'tr',
+            { key },
+            cells.map((cell, i) => (i === 0 ? h('th', { scope: 'row', key: i }, cell) : h('td', { key: i, ...right(i) }, cell))),
+          ),
+        ),
+      ),
     ),
   );
 }
@@ -110,8 +141,18 @@ export function table({ caption, head, rows, numbers = [], quiet = false, stacks
  * @param {readonly (readonly [string, Children])[]} facts
  */
 export function facts(caption, facts) {
-  return h('table', { class: 'facts' }, h('caption', { class: 'unseen' }, caption), h('tbody', null, facts.map(([name, value]) => h('tr', { key: name }, h('th', { scope: 'row' }, name), h('td', null, value)))));
+  return h(
+    'table',
+    { class: 'facts' },
+    h('caption', { class: 'unseen' }, caption),
+    h(
+      'tbody',
+      null,
+      facts.map(([name, value]) => h('tr', { key: name }, h('th', { scope: 'row' }, name), h('td', null, value))),
+    ),
+  );
 }
 
 /** A part of the page with its heading. @param {string} id @param {string} title @param {Children[]} children */
-export const section = (id, title, ...children) => h('section', { id, 'aria-labelledby': `${id}-title` }, h('h2', { id: `${id}-title` }, title), ...children);
+export const section = (id, title, ...children) =>
+  h('section', { id, 'aria-labelledby': `${id}-title` }, h('h2', { id: `${id}-title` }, title), ...children);
