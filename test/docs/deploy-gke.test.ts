@@ -64,7 +64,7 @@ t.test('every command is one that its program has', async (t) => {
     t.ok(programs.has(command.split(' ')[0] ?? ''), command);
     t.equal(spawnSync('bash', ['-n', '-c', command]).status, 0, command);
     for (const [, own = '', rest = ''] of command.matchAll(/(?:npx|--) eco-egress ([\w-]+)(.*)/g)) {
-      t.match(main, `command('${own}'`, command);
+      t.match(main, new RegExp(`command\\(\\s*'${own}'`), command);
       for (const [option] of rest.matchAll(/--[a-z-]+/g)) t.ok(option === '--config' || main.includes(`'${option} <`), `${option} of ${own}`);
     }
     for (const [, name = ''] of command.matchAll(/-var (\w+)=/g)) t.match(variables, `variable "${name}"`, command);

@@ -28,7 +28,7 @@ t.test('every code of the doctor alone has its row, with checks that exist', asy
 
 t.test('every option is one of the command, and every option of the command is there', async (t) => {
   const main = readFileSync(new URL('../../src/main.ts', import.meta.url), 'utf8');
-  const [, own = ''] = /command\('doctor',([^]*?);\n/.exec(main) ?? [];
+  const [, own = ''] = /command\(\s*'doctor',([^]*?);\n/.exec(main) ?? [];
   const options = [...own.matchAll(/'(--[a-z]+)/g)].map(([, option]) => option);
   t.strictSame(OPTIONS.map(([option = '']) => option.split(' ')[0]).toSorted(), [...options, '--config'].filter((option) => option !== '--json').toSorted());
   t.match(own, /\.\.\.configOption/);
