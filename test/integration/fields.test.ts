@@ -94,7 +94,7 @@ t.test('what is meant for one connection stays on it, in both directions', async
     onRequest: (_req, res) => {
       res.sendDate = false;
       const headers = ['Connection', 'keep-alive, X-Hop-Back', 'Connection', 'x-other-hop', 'Keep-Alive', 'timeout=5, max=7', 'X-Hop-Back', 'secret', 'X-Other-Hop', 'secret'];
-      res.writeHead(200, [...headers, 'Proxy-Connection', 'keep-alive', 'Proxy-Authenticate', 'Basic', 'Proxy-Authentication-Info', 'a', 'Upgrade', 'h2c', 'TE', 'x', 'X-Stays', 'here']).end('ok');
+      res.writeHead(200, [...headers, 'Proxy-Connection', 'keep-alive', 'Proxy-Authenticate', 'Basic', 'Proxy-Authentication-Info', 'a', 'Upgrade', 'h2c', 'TE', 'x', 'X-Stays', 'here', 'Date', 'then']).end('ok');
     },
   });
   const sent = [
@@ -114,7 +114,7 @@ t.test('what is meant for one connection stays on it, in both directions', async
     'X-Stays: here',
   ];
   for (const form of TERMINATED) {
-    t.same(await exchangeLines(t, lab, form, sent), ['X-Stays: here', 'Via: 1.1 eco-egress'], `${form}: response`);
+    t.same(await exchangeLines(t, lab, form, sent), ['X-Stays: here', 'Date: then', 'Via: 1.1 eco-egress'], `${form}: response`);
     const { rawHeaders } = lab.upstream.requests.at(-1) ?? { rawHeaders: [] };
     t.same(linesOf(rawHeaders).slice(1), ['TE: trailers', 'X-Stays: here', 'Via: 1.1 eco-egress'], `${form}: request; a nominated Via does not take ours away`);
     t.same(valuesOf(rawHeaders, 'connection'), ['keep-alive, TE'], 'our own');
@@ -149,7 +149,7 @@ t.test('a request that has been here already is a loop', async (t) => {
   t.equal(lab.upstream.requests.length, 1);
 });
 
-t.test('Date is the partner’s: as it is, or none', async (t) => {
+t.test('Date is the partner’s, or else the time at which the response came', async (t) => {
   const lab = await startLab(t, {
     onRequest: (req, res) => {
       res.sendDate = false;
@@ -158,7 +158,11 @@ t.test('Date is the partner’s: as it is, or none', async (t) => {
   });
   for (const form of TERMINATED) {
     t.same(valuesOf((await ask(lab, form, { path: '/dated' })).rawHeaders, 'date'), ['Thu, 01 Jan 1970 00:00:00 GMT']);
-    t.same(valuesOf((await ask(lab, form, { path: '/undated' })).rawHeaders, 'date'), []);
+    const before = Math.floor(Date.now() / 1000) * 1000;
+    const [ours = '', ...more] = valuesOf((await ask(lab, form, { path: '/undated' })).rawHeaders, 'date');
+    t.same(more, []);
+    t.equal(new Date(ours).toUTCString(), ours);
+    t.ok(Date.parse(ours) >= before && Date.parse(ours) <= Date.now());
   }
 });
 
