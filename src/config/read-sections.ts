@@ -169,9 +169,9 @@ export function readUser(value: unknown): Read<string> {
 /** The text itself is never shown: it could be a password written here by mistake. */
 export function readPasswordHash(value: unknown): Read<string> {
   const instead = 'Make one from the password with: npx eco-egress hash-password. It looks like $scrypt$ln=15,r=8,p=1$salt$hash.';
-  const read = typeof value === 'string' ? readPhc(value) : null;
-  if (typeof value === 'string' && typeof read !== 'string') return { value };
-  return { ...invalidValue(read === null ? 'This is not a password hash.' : `This password hash ${String(read)}.`, instead), hidden: true };
+  if (typeof value !== 'string') return { ...invalidValue('This is not a password hash.', instead), hidden: true };
+  const read = readPhc(value);
+  return typeof read === 'string' ? { ...invalidValue(`This password hash ${read}.`, instead), hidden: true } : { value };
 }
 
 /** An issuer or audience, compared character by character. */
