@@ -124,7 +124,7 @@ export async function withIdleService<T>(config: Config, use: (service: Service)
   }
 }
 
-/** A log that nobody reads. */
+/** For a service whose log is not kept. */
 export function discardOutput(): Writable {
   return new Writable({
     write: (_chunk, _encoding, done) => {

@@ -95,7 +95,7 @@ export function parseConfigHost(text: string): string | null {
   // Its A-labels would be longer still, and computing them takes quadratic time.
   if (text.length > LONGEST_HOST + 1) return null;
   // domainToASCII would decode percent-escapes and stop at URL delimiters; neither is valid in a name.
-  // UTS 46 allows the quotes and dashes of a word processor too, in a name that nobody has.
+  // UTS 46 allows the quotes and dashes of a word processor too, but no name has them.
   const host = !/[^\0-\x7f]/.test(text)
     ? parseHost(text)
     : /[\0-\x20%/\\?#@:[\]\x7f\p{Pi}\p{Pf}]|(?!-)\p{Pd}|[\u201a\u201e]/u.test(text)

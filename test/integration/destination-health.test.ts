@@ -166,7 +166,7 @@ t.test('tunnels to a partner that accepts connections: only what it sends, or an
   t.match(silent, { code: 'upstream-silent', closedBy: 'proxy', bytesSent: 10, bytesReceived: 0 });
   t.equal((await lab.scrape()).samples.get('eco_egress_upstream_errors_total{destination="eco",error="upstream-silent"}'), 1);
 
-  // The dial succeeds, and nobody has asked yet.
+  // The dial succeeds, and the client has not sent anything yet.
   const asking = await open();
   t.strictSame(await health(), ['failed', 3, 503]);
   act = () => {};
@@ -189,7 +189,7 @@ t.test('tunnels to a partner that accepts connections: only what it sends, or an
   t.match(await health(), ['ok', 1], 'a partner that only takes');
 });
 
-t.test('the resolver fails, and expired addresses are in use: a gauge counts their names, while nobody else notices', async (t) => {
+t.test('the resolver fails, and expired addresses are in use: a gauge counts their names, and requests still pass', async (t) => {
   let works = true;
   const lab = await startLab(t, { lookup: async () => (works ? { addresses: ['127.0.0.1'], ttl: 1_000 } : Promise.reject(Object.assign(new Error('10.0.0.10:53 ESERVFAIL'), { code: 'ESERVFAIL' }))) });
   const stale = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_dns_stale_names');

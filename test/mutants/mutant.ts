@@ -5,7 +5,7 @@ export interface Mutant {
   readonly name: string;
   /** Below the root of the project. */
   readonly file: string;
-  /** Source text that stands in the file exactly once, however a formatter has laid it out. */
+  /** Source text that the file has exactly once, in any layout. */
   readonly text: string;
   /** What stands there in the mutant. */
   readonly becomes: string;
