@@ -30,7 +30,7 @@ export const MAY_IMPORT = {
   'telemetry/': ['config/config', 'config/rule-ends', 'config/tls-context', 'crowd', 'descriptors', 'errors', 'rate-buckets', 'turns'],
   'gateway/': ['config/config', 'egress', 'errors', 'lean-imports', 'relay/headers', 'targets/'],
   'listeners/': ['cancel', 'config/config', 'config/tls-context', 'crowd', 'descriptors', 'egress', 'errors', 'gateway/', 'http1/', 'identity/', 'lean-imports', 'limits', 'overload/', 'policy/tables', 'policy/compile', 'policy/verdict', 'relay/', 'targets/', 'telemetry/', 'time-limit'],
-  'drain/': ['errors'],
+  'drain/': ['errors', 'time-limit'],
   'overload/': ['errors'],
   'admin/': ['config/config', 'config/rule-ends', 'crowd', 'drain/', 'explain/', 'incident/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'self-test/self-test', 'source-ip/source-proof', 'targets/host', 'telemetry/', 'turns'],
   'incident/': ['config/config', 'dial/', 'doctor/examination', 'doctor/partner-checks', 'doctor/targets', 'errors', 'explain/kept-request', 'policy/address-guard', 'source-ip/source-proof', 'source-ip/verify', 'targets/host', 'telemetry/destination-health', 'telemetry/safe-text', 'turns'],

@@ -26,6 +26,8 @@ const PAGE = join(import.meta.dirname, '../docs/performance.md');
 const RESULTS = join(import.meta.dirname, 'results');
 const DETAILS = join(RESULTS, 'published.md');
 
+// So that the programs that were started end with this one.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 try {
   await run(parseOptions(process.argv.slice(2)));
 } catch (error) {
@@ -85,18 +87,15 @@ function report(results: Results, { writeDocs }: Options): void {
 /** With a directory, the load generator and an upstream, for as long as `use` runs. */
 async function withMeans({ runs, scale, warmUp }: Options, use: (means: Means) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-bench-'));
+  process.once('exit', () => { rmSync(directory, { recursive: true, force: true, maxRetries: 3 }); });
+  const built = buildLoad(directory);
+  const upstream = await startUpstream(built.upstream, directory);
+  const distant = await startDistant(built.relay, upstream, DISTANCE_MS);
   try {
-    const built = buildLoad(directory);
-    const upstream = await startUpstream(built.upstream, directory);
-    const distant = await startDistant(built.relay, upstream, DISTANCE_MS);
-    try {
-      await use({ built, upstream, distant, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
-    } finally {
-      await distant.close();
-      await upstream.close();
-    }
+    await use({ built, upstream, distant, directory, runs, scale, warmUp, say: (text) => process.stderr.write(`${text}\n`) });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    await distant.close();
+    await upstream.close();
   }
 }
 

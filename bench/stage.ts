@@ -24,9 +24,10 @@ export interface Sample {
   readonly replicas?: readonly { readonly count: number; readonly rate: number; readonly cpuMicroseconds: number; readonly opened: number }[];
 }
 
-/** What else can have made a request late, in one run. */
+/** What can have made a request late, in one run. */
 export interface Stalls {
-  /** Parts of the time: the machine's host had a core for others; the proxy could have run, but other programs had its core. */
+  /** Parts of the time: the proxy ran, on one core or more; the machine's host had a core for others; the proxy could have run, but other programs had its core. */
+  readonly busy: number;
   readonly stolen: number;
   readonly waited: number;
   /** Null of programs that are none of Node's. */

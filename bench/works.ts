@@ -151,17 +151,13 @@ function stream(mode: 'download' | 'upload', mebibytes: number, { connections = 
   return { ...USUAL, name: shape === undefined ? mode : `${mode}-${shape}`, of: mode, title: `tunnel ${mode}, ${connections} ${connections === 1 ? 'stream' : 'streams'}${words === undefined ? '' : `, ${words}`}`, unit: 's CPU per GiB', way: 'tunnel', run };
 }
 
-/** Half of what this contender carries, sent at even intervals; the same at the upstream itself. The first run, which warms up, finds out how much that is. */
+/** Half load, sent at even intervals; the same at the upstream itself. The first run, which warms up, finds out how much that is. */
 function halfLoad(name: string, title: string, way: Way, operations: number, load: Load): Work {
   const halves = new WeakMap<Program, number>();
   const run = async (stage: Stage): Promise<Sample> => {
     const program = started(stage);
-    const count = stage.count(operations);
-    if (!halves.has(program)) {
-      await stage.drive({ ...load, operations: count });
-      halves.set(program, count / (await stage.drive({ ...load, operations: count })).seconds / 2);
-    }
-    const rate = halves.get(program) ?? NaN;
+    const rate = halves.get(program) ?? (await findHalf(stage, program, { ...load, operations: stage.count(operations) }));
+    halves.set(program, rate);
     const paced = Math.ceil(rate * SLICE_SECONDS);
     // What idled out while others had their turn is opened again.
     await stage.drive({ ...load, operations: Math.ceil(paced / 10), rate });
@@ -169,6 +165,20 @@ function halfLoad(name: string, title: string, way: Way, operations: number, loa
     return { rate, stalls, ...comparedWith(seen, await stage.driveDirect({ ...load, operations: Math.ceil(paced / 3), rate })) };
   };
   return { ...USUAL, name, of: name, title, unit: 'ms', way, slices: SLICES, run };
+}
+
+/**
+ * @param load as much as its code needs to be compiled
+ * @returns requests a second: half of what it carries, or what keeps it busy
+ *   half of the time if that is less. At full speed several requests are ready
+ *   in each turn of its loop; at even intervals each has a turn of its own and
+ *   costs more, so that half of the first can be nine tenths of the second
+ */
+async function findHalf(stage: Stage, program: Program, load: Load & { operations: number }): Promise<number> {
+  await stage.drive(load);
+  const rate = load.operations / (await stage.drive(load)).seconds / 2;
+  const { stalls } = await watchStalls(program, () => stage.drive({ ...load, rate }));
+  return rate * Math.min(1, 0.5 / stalls.busy);
 }
 
 /** Nothing is compiled yet, and no connection open, when the first requests come. */
@@ -185,10 +195,10 @@ function comparedWith(seen: Seen, baseline: Seen): Pick<Sample, 'cost' | 'p50' |
 
 async function watchStalls(program: Program, act: () => Promise<Seen>): Promise<{ seen: Seen; stalls: Stalls }> {
   await program.tell();
-  const before = { at: performance.now(), stolen: stolenSeconds(), waited: program.waitedSeconds() };
+  const before = { at: performance.now(), stolen: stolenSeconds(), waited: program.waitedSeconds(), busy: program.cpuSeconds() };
   const seen = await act();
   const seconds = (performance.now() - before.at) / 1e3;
-  const stalls = { stolen: (stolenSeconds() - before.stolen) / seconds, waited: (program.waitedSeconds() - before.waited) / seconds };
+  const stalls = { busy: (program.cpuSeconds() - before.busy) / seconds, stolen: (stolenSeconds() - before.stolen) / seconds, waited: (program.waitedSeconds() - before.waited) / seconds };
   const { longestGcMs = null, loopMaxMs = null } = (await program.tell()) ?? {};
   return { seen, stalls: { ...stalls, longestGcMs, loopMaxMs } };
 }

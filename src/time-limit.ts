@@ -2,7 +2,7 @@
  * Time limits for what comes by a socket. After a pause of the process (a
  * stopped machine, a frozen container) timers run before what came meanwhile
  * is read: a single limit looks at the sockets once more before its time is
- * over. Code that watches many sockets at intervals does the same, and leaves out the pauses that it measures.
+ * over. Code that watches many sockets looks with `lookEvery`, and leaves out the pauses that it measures.
  */
 
 /** What is later than this, ms, comes after a pause. */
@@ -27,6 +27,24 @@ export class PauseMeter {
   restart(): void {
     this.#calledAt = Infinity;
   }
+}
+
+/**
+ * Calls `look` at intervals, each time when everything that has come by then has been read.
+ * @param ms between two calls
+ * @param keepsAlive whether the process waits for the next one
+ * @returns ends it: there is no further call, not even one that is due in this turn
+ */
+export function lookEvery(ms: number, look: () => void, keepsAlive = false): () => void {
+  let due: NodeJS.Immediate | undefined;
+  const interval = setInterval(() => {
+    due = setImmediate(look);
+  }, ms);
+  if (!keepsAlive) interval.unref();
+  return () => {
+    clearInterval(interval);
+    clearImmediate(due);
+  };
 }
 
 // One function each for all limits.

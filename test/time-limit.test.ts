@@ -13,7 +13,7 @@ import { tryConnect } from '../src/dial/try-connect.ts';
 import { receiveFirstBytes } from '../src/listeners/first-bytes.ts';
 import { askListener } from '../src/self-test/ask-listener.ts';
 import { askEndpoint } from '../src/source-ip/ask-endpoint.ts';
-import { TimeLimit } from '../src/time-limit.ts';
+import { lookEvery, TimeLimit } from '../src/time-limit.ts';
 import { listen } from './support/listen.ts';
 
 const never = new AbortController().signal;
@@ -62,6 +62,27 @@ t.test('it is over once, when its time is, and not at all when it has been clear
   await new Promise((resolve) => setTimeout(resolve, 60));
   t.equal(calls, 1);
   limit.clear();
+});
+
+t.test('one that looks at intervals does so after what came has been read, and not after its end', async (t) => {
+  const port = await startElsewhere(t, THINKING, 'late');
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  let read = '';
+  socket.on('data', (chunk) => { read += String(chunk); }).write('?');
+  const seen: string[] = [];
+  const stop = lookEvery(100, () => { seen.push(read); });
+  // Once the question has left.
+  await new Promise((resolve) => setImmediate(resolve));
+  pause(300);
+  await once(socket, 'close');
+  stop();
+  t.equal(seen[0], 'late');
+  // A look that is due in this turn is called off too.
+  await new Promise<void>((resolve) => {
+    const end = lookEvery(10, () => t.fail('it has ended'));
+    setTimeout(() => { end(); setTimeout(resolve, 30); }, 10);
+  });
 });
 
 t.test('the answer of a parent', async (t) => {

@@ -45,8 +45,9 @@ export interface Launch {
 /**
  * Starts a program with `directory` as its working directory and its standard
  * output, the access log of some, in `stdout.log` there. Rejects with what it
- * wrote if it does not answer within 20 s. A program of Node is started so that
- * it can tell what it does; a `plain` one is not.
+ * wrote if it does not answer within 20 s. It ends with this process at the
+ * latest. A program of Node is started so that it can tell what it does; a
+ * `plain` one is not.
  */
 export async function startProgram(launch: Launch, directory: string, port: number, plain = false): Promise<Program> {
   const output = openSync(join(directory, 'stdout.log'), 'a');
@@ -58,6 +59,9 @@ export async function startProgram(launch: Launch, directory: string, port: numb
   closeSync(output);
   closeSync(errors);
   const ended = once(child, 'exit');
+  const end = (): boolean => child.kill('SIGKILL');
+  process.prependOnceListener('exit', end);
+  child.once('exit', () => process.off('exit', end));
   const { pid } = child;
   if (pid === undefined) {
     await ended;

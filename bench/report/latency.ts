@@ -17,11 +17,11 @@ export function formatLatencies(works: readonly Pick<Work, 'name'>[], contenders
       const [p50 = NaN, p99 = NaN, p999 = NaN] = [0.5, 0.99, 0.999].map((part) => percentile(latencies.own, part));
       const baseline = percentile(latencies.baseline, 0.99);
       const stalls = samples.flatMap((sample) => sample.stalls ?? []);
-      const mean = (figure: 'stolen' | 'waited'): number => (100 * stalls.reduce((sum, one) => sum + one[figure], 0)) / stalls.length;
-      return [[`${name}, ${contender}`, ...[p50 / MS, p99 / MS, p999 / MS, baseline / MS, p99 / baseline, contender === 'stock' ? NaN : p99 / p99Of('stock'), mean('stolen'), mean('waited'), longest(stalls, 'longestGcMs'), longest(stalls, 'loopMaxMs')].map(formatFigure)]];
+      const mean = (figure: 'busy' | 'stolen' | 'waited'): number => (100 * stalls.reduce((sum, one) => sum + one[figure], 0)) / stalls.length;
+      return [[`${name}, ${contender}`, `${samples.length}`, ...[p50 / MS, p99 / MS, p999 / MS, baseline / MS, p99 / baseline, contender === 'stock' ? NaN : p99 / p99Of('stock'), mean('busy'), mean('stolen'), mean('waited'), longest(stalls, 'longestGcMs'), longest(stalls, 'loopMaxMs')].map(formatFigure)]];
     });
   });
-  return rows.length === 0 ? '' : renderTable(['work, contender', 'p50 ms', 'p99 ms', 'p99.9 ms', 'baseline p99 ms', 'p99 of baseline', 'p99 of stock', 'stolen %', 'waited %', 'longest GC ms', 'loop max ms'], rows);
+  return rows.length === 0 ? '' : renderTable(['work, contender', 'runs', 'p50 ms', 'p99 ms', 'p99.9 ms', 'baseline p99 ms', 'p99 of baseline', 'p99 of stock', 'busy %', 'stolen %', 'waited %', 'longest GC ms', 'loop max ms'], rows);
 }
 
 function find(comparisons: readonly Comparison[], work: string, contender: string): Comparison | undefined {

@@ -5,6 +5,7 @@
  * each step plans again with the tunnels that are open then.
  */
 import { Fault } from '../errors.ts';
+import { lookEvery } from '../time-limit.ts';
 import { type DrainCounts, type DrainState, type DrainSubject, type DrainTunnel, type DrainView, forecast } from './drain-view.ts';
 
 /** The monotonic clock of a drain. Tests have their own. */
@@ -29,12 +30,7 @@ export interface DrainOptions {
 
 const MONOTONIC_CLOCK: DrainClock = {
   now: () => performance.now(),
-  every: (ms, step) => {
-    const interval = setInterval(step, ms);
-    return () => {
-      clearInterval(interval);
-    };
-  },
+  every: (ms, step) => lookEvery(ms, step, true),
 };
 
 /** Steps in a window; a step takes between these times, ms. */

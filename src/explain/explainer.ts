@@ -238,5 +238,7 @@ function checkMethod({ method, target }: WrittenRequest, ownNames: readonly stri
     return `${show(target)} is a name of this proxy: TLS for it ends here, so ask about the request inside.`;
   if (ASKABLE.has(method)) return null;
   const upper = method.toUpperCase();
-  return ASKABLE.has(upper) ? `Methods are written in capitals: ${upper}.` : `${show(method)} is not an HTTP method.`;
+  return ASKABLE.has(upper)
+    ? `Methods are written in capitals: ${upper}.`
+    : `${show(method)} is not an HTTP method. Write the method first, such as GET, then the target.`;
 }

@@ -5,7 +5,7 @@
  * allows, and those whose deadline has come.
  */
 import { Crowd } from '../crowd.ts';
-import { PauseMeter } from '../time-limit.ts';
+import { lookEvery, PauseMeter } from '../time-limit.ts';
 
 /** What the clock watches. */
 export interface Watched {
@@ -39,20 +39,20 @@ export class ConnectionClock {
   readonly #watched = new Crowd<Watched>();
   readonly #now: () => number;
   readonly #onTick: () => void;
-  #interval: NodeJS.Timeout;
+  #stop: () => void;
   #tick = 0;
   readonly #pauses = new PauseMeter();
 
   constructor({ tick, now, onTick = () => {} }: ConnectionClockOptions) {
     this.#now = now;
     this.#onTick = onTick;
-    this.#interval = this.#start(tick);
+    this.#stop = this.#start(tick);
   }
 
   /** Changes the tick, ms. */
   adopt(tick: number): void {
-    clearInterval(this.#interval);
-    this.#interval = this.#start(tick);
+    this.#stop();
+    this.#stop = this.#start(tick);
   }
 
   /** Until `forget`. */
@@ -86,17 +86,17 @@ export class ConnectionClock {
     }
   }
 
-  /** Ends the interval; nothing is watched any more. */
+  /** Nothing is watched any more. */
   close(): void {
-    clearInterval(this.#interval);
+    this.#stop();
   }
 
-  #start(tick: number): NodeJS.Timeout {
+  #start(tick: number): () => void {
     this.#tick = tick;
     this.#pauses.restart();
-    return setInterval(setImmediate, tick, () => {
+    return lookEvery(tick, () => {
       this.tick();
-    }).unref();
+    });
   }
 }
 

@@ -457,10 +457,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   }
 
   onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
-    const { bytesSent, bytesReceived } = this.record;
+    const { unanswered, bytesReceived } = this.record;
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
-    if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && bytesSent > 0 && bytesReceived === 0)
-      this.#noteUpstream(fault);
+    if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && unanswered) this.#noteUpstream(fault);
     // A client that ends its direction may only have sent something, but TLS is nothing without an answer.
     const gaveUp = fault === null && this.tellsItsEnd && bytesReceived === 0;
     this.#end(

@@ -205,7 +205,7 @@ export class Tunnel {
 
   /** The upstream has ended first, and has sent nothing for what the client sent: whatever follows, the client has no answer. */
   get #unanswered(): boolean {
-    return this.#closedBy === 'upstream' && this.record.bytesSent > 0 && this.record.bytesReceived === 0;
+    return this.#closedBy === 'upstream' && this.record.unanswered;
   }
 
   crashed(error: unknown): void {
@@ -233,10 +233,8 @@ export class Tunnel {
 
   /** No bytes for the idle time. */
   onIdle(): void {
-    // One that an upgrade began has been answered.
-    const silent = this.record.bytesSent > 0 && this.record.bytesReceived === 0 && this.record.upstreamStatus === 0;
     this.end(
-      silent
+      this.record.unanswered
         ? new Fault('upstream-silent', 'the upstream sent nothing for the idle time of tunnels after what the client sent')
         : new Fault('idle-timeout', 'no byte moved in either direction for the idle time of tunnels'),
     );

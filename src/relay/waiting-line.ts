@@ -7,7 +7,7 @@
  */
 import { Tally } from '../crowd.ts';
 import type { Fault } from '../errors.ts';
-import { PauseMeter } from '../time-limit.ts';
+import { lookEvery, PauseMeter } from '../time-limit.ts';
 import type { UpstreamConnection } from './upstream-connection.ts';
 
 /** An exchange that waits for a connection. Exactly one of the two is called, once. */
@@ -58,7 +58,8 @@ export class WaitingLine {
   #ticks = 0;
   /** Value of `#ticks` when the line was empty last. */
   #since = 0;
-  #timer: NodeJS.Timeout | null = null;
+  /** Null: nobody waits. */
+  #stop: (() => void) | null = null;
   readonly #pauses = new PauseMeter();
   /** All pauses so far, ms. */
   #paused = 0;
@@ -86,18 +87,18 @@ export class WaitingLine {
 
   /** @param fresh it accepts only a connection that has never been used */
   add(waiter: ConnectionWaiter, fresh: boolean): void {
-    if (this.#timer === null) this.#pauses.restart();
+    if (this.#stop === null) this.#pauses.restart();
     const place: QueuedWaiter = { waiter, fresh, until: this.#now() + this.#options.longest, ticks: this.#ticks };
     const mine = this.#byClient.get(waiter.client);
     if (mine === undefined) this.#byClient.set(waiter.client, [place]);
     else mine.push(place);
     this.#share.take(waiter.client);
-    if (this.#timer !== null) return;
+    if (this.#stop !== null) return;
     this.#since = this.#ticks;
     this.#loop = performance.eventLoopUtilization();
-    this.#timer = setInterval(() => {
+    this.#stop = lookEvery(TICK_MS, () => {
       this.#tick();
-    }, TICK_MS).unref();
+    });
   }
 
   /** @returns whether it was in the line */
@@ -165,9 +166,9 @@ export class WaitingLine {
     if (place === undefined) return null;
     if (places?.length === 0) this.#byClient.delete(client);
     this.#share.giveBack(client);
-    if (this.length === 0 && this.#timer !== null) {
-      clearInterval(this.#timer);
-      this.#timer = null;
+    if (this.length === 0) {
+      this.#stop?.();
+      this.#stop = null;
     }
     return place.waiter;
   }

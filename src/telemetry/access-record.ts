@@ -93,6 +93,11 @@ export class AccessRecord {
     this.clientAddress = clientAddress;
   }
 
+  /** The client has sent bytes and the upstream none: of a tunnel; one that an upgrade began has been answered. */
+  get unanswered(): boolean {
+    return this.bytesSent > 0 && this.bytesReceived === 0 && this.upstreamStatus === 0;
+  }
+
   /** The verified credentials of the peer. */
   noteShown({
     user,

@@ -129,6 +129,8 @@ export class Cells {
   folded = 0;
   internalErrors = 0;
   readonly reloads: Record<ReloadResult, number> = { applied: 0, refused: 0 };
+  /** Of the configuration that was offered last. */
+  lastReload: ReloadResult = 'applied';
   readonly descriptorRefusals: Record<DescriptorRefusal, number> = { connection: 0, request: 0, system: 0 };
   readonly adminRefusals: Record<AdminRefusal, number> = { connections: 0, evicted: 0, host: 0, 'cross-site': 0, pipelined: 0, busy: 0 };
   config: Pick<PolicyFacts, 'hash' | 'file' | 'loadedAt' | 'warnings' | 'listsEnd'> = {

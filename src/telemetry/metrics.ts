@@ -135,6 +135,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     policyReloaded: (result) => {
       cells.reloads[result] += 1;
+      cells.lastReload = result;
     },
     healths: () =>
       Array.from(cells.configured, (name) => {
@@ -359,5 +360,12 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
   );
   labelled(exposition, 'counter', 'policy_reloads_total', 'Configurations offered to the running proxy.', 'result', () =>
     Object.entries(cells.reloads),
+  );
+  single(
+    exposition,
+    'gauge',
+    'config_last_reload_successful',
+    '1: the configuration offered last is in force; 0: it was refused, and an earlier one is.',
+    () => (cells.lastReload === 'applied' ? 1 : 0),
   );
 }

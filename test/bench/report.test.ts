@@ -237,14 +237,14 @@ t.test('latencies of several runs: the p99 of all, which no median of theirs is'
   t.equal(Math.round(percentile(latencies.own, 0.98)), 101);
   t.equal(Math.round(percentile(latencies.own, 0.99)), 9_979);
   t.ok(Number.isNaN(percentile({}, 0.99)));
-  const stalls = (stolen: number, longestGcMs: number | null) => ({ stolen, waited: 0.1, longestGcMs, loopMaxMs: longestGcMs });
+  const stalls = (stolen: number, longestGcMs: number | null) => ({ stolen, waited: 0.1, busy: 0.5, longestGcMs, loopMaxMs: longestGcMs });
   const ours: Comparison = { work: 'gateway-half', contender: 'ours', latencies, samples: [1, 1, 40].map((cost) => ({ cost, stalls: stalls(cost / 100, cost) })) };
   t.match(summarise([ours]).of('gateway-half', 'ours'), { runs: 3 });
   t.equal(Math.round((summarise([ours]).of('gateway-half', 'ours')?.cost ?? NaN) * 1_000), 9_979 - 101, 'not the median of the runs');
   const stock: Comparison = { work: 'gateway-half', contender: 'stock', latencies: { own: { 430: 100 }, baseline: { 233: 1 } }, samples: [{ cost: 5, stalls: stalls(0, null) }] };
   const table = formatLatencies(WORKS, ['ours', 'stock'], [ours, stock]);
-  t.match(table, /gateway-half, ours +\| +0\.10 \| +9\.98 \| +9\.98 \| +0\.10 \| +98\.9 \| +2\.00 \| +14\.0 \| +10\.0 \| +40\.0 \| +40\.0 \|/);
-  t.match(table, /gateway-half, stock +\| +4\.99 .*\| +0\.00 \| +10\.0 \| +\| +\|/);
+  t.match(table, /gateway-half, ours +\| +3 \| +0\.10 \| +9\.98 \| +9\.98 \| +0\.10 \| +98\.9 \| +2\.00 \| +50\.0 \| +14\.0 \| +10\.0 \| +40\.0 \| +40\.0 \|/);
+  t.match(table, /gateway-half, stock +\| +1 \| +4\.99 .*\| +0\.00 \| +10\.0 \| +\| +\|/);
   t.equal(formatLatencies(WORKS, ['ours'], [costs('setup', 'ours', 50)]), '');
 });
 

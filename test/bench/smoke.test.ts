@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { compare, type Means } from '../../bench/compare.ts';
+import { compare, type Comparison, type Means } from '../../bench/compare.ts';
 import type { Contender } from '../../bench/contenders/contender.ts';
 import { buildLoad, canBuildLoad } from '../../bench/load/build.ts';
 import { drive, driveWrk, holdTunnels, type Door } from '../../bench/load/drive.ts';
@@ -54,6 +54,9 @@ t.test('every kind of load, and what it does not take for an answer', { skip }, 
   t.ok(work);
   const means: Means = { built, upstream, distant: upstream, directory, runs: 2, scale: 0.001, warmUp: 0.001, say: () => {} };
   t.match(work && (await compare(work, [broken], means)), [{ work: 'startup', contender: 'broken', samples: { length: 0 }, failure: /^ls does not answer: .*'?\/broken-\w+\/nothing/ }], 'a failure is a result, and tells no paths');
+  const stolen = async (...parts: number[]): Promise<Comparison[]> => work ? compare({ ...work, direct: true, run: async () => Promise.resolve({ cost: 1, stalls: { busy: 0.5, stolen: parts.shift() ?? 0, waited: 0, longestGcMs: null, loopMaxMs: null } }) }, [], means) : [];
+  t.match(await stolen(0.3, 0.002), [{ samples: [{ stalls: { stolen: 0.002 } }] }], 'a run in which the host had the cores is left out');
+  t.match(await stolen(0.3, 0.02), [{ samples: { length: 0 }, failure: /host/ }]);
   await t.rejects(drive(load, { ...door, upstream: 'tls' }, { operations: 1 }), /not answered by the upstream's tls port/);
   await t.rejects(drive(load, { ...door, port: upstream.securePort }, { operations: 1 }), /closed in the middle|not a 200|reset/);
   t.equal(await upstream.opened(), 1);

@@ -28,7 +28,8 @@ t.test('an alert that the page names asks for a metric that the page shows', asy
     const rule = groups.flatMap(({ rules }) => rules).find(({ alert }) => alert === name);
     const [first] = readQuery(rule?.expr ?? '').selectors;
     const labels = (first?.matchers ?? []).filter(({ operator }) => operator === '=').map(({ label, value }) => `${label}="${value}"`);
-    const lines = page.split('\n').filter((line) => line.startsWith(`${first?.metric ?? '-'}{`) && labels.every((label) => line.includes(label)));
-    t.ok(lines.some((line) => !line.endsWith(' 0')), `${name}: ${first?.metric ?? ''} ${labels.join()}`);
+    const lines = page.split('\n').filter((line) => [' ', '{'].some((next) => line.startsWith(`${first?.metric ?? '-'}${next}`)) && labels.every((label) => line.includes(label)));
+    const whenLow = rule?.expr.includes(' < ') === true;
+    t.ok(lines.some((line) => line.endsWith(' 0') === whenLow), `${name}: ${first?.metric ?? ''} ${labels.join()}`);
   }
 });

@@ -164,7 +164,7 @@ t.test('questions that mean nothing', async (t) => {
   const { explainer } = (await startLab(t)).service;
   const ask = (more: Partial<ExplainRequest>): Promise<ExplainAnswer | string> => explainer.explain({ client: null, user: null, subject: null, sans: [], method: 'GET', target: '/', host: null, resolve: true, ...more });
   t.equal(await ask({ method: 'get' }), 'Methods are written in capitals: GET.');
-  t.equal(await ask({ method: 'F\u001bOO' }), '"F\\u001bOO" is not an HTTP method.');
+  t.equal(await ask({ method: 'F\u001bOO' }), '"F\\u001bOO" is not an HTTP method. Write the method first, such as GET, then the target.');
   t.match(await ask({ client: 'nobody' }), 'nobody is neither an IP address nor a client; the clients are pods.');
   t.match(await ask({}), { verdict: 'deny', code: 'host-not-allowed', remedy: 'name the destination in a Host field, or ask below a gateway prefix' });
 });

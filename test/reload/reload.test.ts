@@ -62,9 +62,11 @@ t.test('a bad file changes nothing and shows until a good one comes', async (t) 
   t.match(warnings.join('\n'), /refused[^]*egress\.yaml:\d+:\d+ [^]*nobody/);
   const { samples } = await lab.scrape();
   t.equal(samples.get('eco_egress_policy_reloads_total{result="refused"}'), 1);
+  t.equal(samples.get('eco_egress_config_last_reload_successful'), 0);
   t.ok(samples.has(hash ?? ''), 'the same policy is in force');
   await lab.reload(() => {});
   t.same((await readiness(lab)).warnings, []);
+  t.equal((await lab.scrape()).samples.get('eco_egress_config_last_reload_successful'), 1);
 });
 
 /** A client certificate of a size that OpenSSL refuses to load. */
