@@ -165,6 +165,7 @@ function wayTo(
   if (nearest !== undefined) {
     const inside = cluster.hops.find(({ name }) => name === nearest.name);
     return nearest.parents.flatMap(({ host, port }) => {
+      if (isThisMachine({ hostname: host })) return [];
       const ranges = nearest.addresses ?? singleRange(host);
       return [
         ...wayToPods(inside, [port]),

@@ -176,8 +176,8 @@ function parseIPv4(name: string): string | null {
 }
 
 /** Whether a URL leads to this machine: what is sent there is not seen on the network. */
-export function isThisMachine({ hostname }: URL): boolean {
-  return /^(?:127\.\d+\.\d+\.\d+|\[::1\]|localhost)$/.test(hostname);
+export function isThisMachine({ hostname }: Pick<URL, 'hostname'>): boolean {
+  return /^(?:127\.\d+\.\d+\.\d+|::1|\[::1\]|localhost)$/.test(hostname);
 }
 
 function parseBracketed(text: string): string | null {

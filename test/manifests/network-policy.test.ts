@@ -58,6 +58,12 @@ const WAYS: readonly { what: string; text: string; open: (readonly [address: str
     closed: [['10.60.0.8', 3128], ['10.60.0.10', 3128]],
   },
   {
+    what: 'no parent in this pod, which no NetworkPolicy is about',
+    text: policyWith({ eco: '{ hosts: eco.example, ports: [443], via: near }' }, 'hops: { near: { url: ["http://localhost:3128", "http://127.0.0.1:3129", "http://[::1]:3130", "http://10.60.0.9:3131"] } }\n'),
+    open: [['10.60.0.9', 3131]],
+    closed: [[PUBLIC, 3128], ['10.1.2.3', 3128], ['10.60.0.9', 3128], [PUBLIC, 3129], ['fd00::1', 3130]],
+  },
+  {
     what: 'the endpoint that tells the source address',
     text: policyWith({ eco: '{ hosts: eco.example, ports: [443], addresses: 10.40.0.0/16 }' }, 'sourceIp: { expected: 34.123.45.67, probe: { url: "https://echo.example:8443/ip", addresses: 198.51.100.7 } }\n'),
     open: [['10.40.0.1', 443], ['198.51.100.7', 8443]],
