@@ -31,8 +31,7 @@ import type { CircuitBreaker } from './dial/circuit-breaker.ts';
 import { DialHistory } from './dial/dial-history.ts';
 import type { NamedDiallerOptions } from './dial/dialler.ts';
 import type { Lookup } from './dial/lookup.ts';
-import { createPortBudget } from './dial/nat-budget.ts';
-import type { PortBudget } from './dial/ports.ts';
+import { PortBudget } from './dial/nat-budget.ts';
 import { KnownNames } from './dial/resolver.ts';
 import { Crowd } from './crowd.ts';
 import { Drain, type DrainClock } from './drain/drain.ts';
@@ -200,7 +199,7 @@ export class Service {
     this.#descriptors = buildDescriptors(this.#openFiles, this.#telemetry);
     this.#overload = buildOverload(config.limits, this.#telemetry, deps.overload);
     // A reload does not change the state of the NAT or of the parents.
-    this.#ports = createPortBudget({
+    this.#ports = new PortBudget({
       nat: config.nat,
       notice: (level, message, fields) => {
         this.#telemetry.notice(level, message, fields);

@@ -14,7 +14,8 @@ import { TimeLimit } from '../time-limit.ts';
 import { abortFault } from './dial.ts';
 import type { DialHistory } from './dial-history.ts';
 import { errorCode } from './lookup.ts';
-import type { Ending, PortBudget, PortLease } from './ports.ts';
+import type { PortBudget } from './nat-budget.ts';
+import type { Ending, PortLease } from './ports.ts';
 
 /** Whether an open connection to this port leads back to this proxy. */
 export type IsOurs = (connected: Socket, port: number) => boolean;

@@ -16,7 +16,7 @@ import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTar
 import { HopFault, joinHopFaults } from './hop-fault.ts';
 import { createHops, describeWay, type HopsDial } from './hops.ts';
 import { dnsLookup, type Lookup, systemLookup } from './lookup.ts';
-import type { PortBudget } from './ports.ts';
+import type { PortBudget } from './nat-budget.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
 import { checkAddresses, createResolver, type KnownNames, type Resolver } from './resolver.ts';
 import { HandshakeCut, lateTlsFault } from './tls-fault.ts';

@@ -13,16 +13,15 @@ import {
   type Ending,
   type GrantedPort,
   type Keeping,
-  type PortBudget,
-  type PortLease,
+  PortLease,
   type PortsInUse,
   PortTuple,
   type PortUsage,
+  type PortWaiter,
   SWEEP_AT,
-  TupleLease,
 } from './ports.ts';
 
-/** For `createPortBudget`; the clock is for tests. */
+/** For `PortBudget`; the clock is for tests. */
 export interface PortBudgetOptions {
   readonly nat: NatConfig;
   /** Called once when ports become scarce or run out, and when that is over. */
@@ -60,27 +59,18 @@ const SYSTEM_CLOCK: BudgetClock = {
   },
 };
 
-interface PortWaiter {
-  readonly since: number;
-  readonly client: string | null;
-  settle(granted: GrantedPort | null): void;
-  readonly addresses: ReadonlyMap<PortTuple<PortWaiter>, string>;
-}
-
-type Tuple = PortTuple<PortWaiter>;
-
-/** Has no timer while no dial waits, so there is nothing to close. */
-export function createPortBudget(options: PortBudgetOptions): PortBudget {
-  return new Budget(options);
-}
-
-class Budget implements PortBudget {
+/**
+ * Counts NAT ports, and queues dials that wait for one. One for the whole
+ * process; it survives reloads. Has no timer while no dial waits, so there is
+ * nothing to close.
+ */
+export class PortBudget {
   #nat: NatConfig;
   #limit: number | null;
   #keeping: Keeping;
   readonly #notice: PortBudgetOptions['notice'];
   readonly #clock: BudgetClock;
-  readonly #tuples = new Map<string, Tuple>();
+  readonly #tuples = new Map<string, PortTuple>();
   readonly #highWater = new Map<string, number>();
   readonly #refused = new Map<string, number>();
   #sweepAt = SWEEP_AT;
@@ -93,6 +83,13 @@ class Budget implements PortBudget {
     this.#clock = clock;
   }
 
+  /**
+   * A port for one TCP connection, attempt included.
+   * @param address IP literal, in any spelling
+   * @param destination name in the configuration, `-` for none: only for reports
+   * @param client from whose share it comes; null: its connection serves all clients
+   * @returns null when none is free for it, or others wait for one
+   */
   take(address: string, port: number, destination: string, client: string | null = null): PortLease | null {
     if (this.#tuples.size >= this.#sweepAt) {
       this.#sweep();
@@ -109,6 +106,11 @@ class Budget implements PortBudget {
     return null;
   }
 
+  /**
+   * Waits for a port towards any of the addresses, if the configuration allows
+   * it; first come, first served.
+   * @returns null when none came in time, too many wait, or `signal` aborts
+   */
   wait(
     addresses: readonly string[],
     port: number,
@@ -147,19 +149,21 @@ class Budget implements PortBudget {
     });
   }
 
+  /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
   retryAfter(addresses: readonly string[], port: number): number {
     const now = this.#clock.now();
     const keeping = this.#keeping;
     const limit = this.#limit ?? Infinity;
     const free = addresses.map((address) => {
       const tuple = this.#tuple(address, port);
-      return tuple.expiryAfter(Math.max(0, tuple.used(now, keeping) - limit), keeping);
+      return tuple.all.expiryAfter(Math.max(0, tuple.all.at(now, keeping) - limit), keeping);
     });
     // While all are open, the next to end is kept for that long by the NAT.
     const soonest = Math.min(now + keeping.closed, ...free);
     return Math.max(1, Math.ceil((soonest - now) / 1000));
   }
 
+  /** Changes the configuration. Ports in use stay counted; a lower limit only refuses new connections. */
   adopt(nat: NatConfig): void {
     // Ports that were kept long enough until now are free, under any new configuration.
     this.#sweep();
@@ -172,6 +176,7 @@ class Budget implements PortBudget {
     }
   }
 
+  /** A snapshot, for metrics and the status page. */
   inUse(): PortsInUse {
     const destinations = new Map<string, PortUsage>();
     for (const name of [...this.#highWater.keys(), ...this.#refused.keys()]) {
@@ -189,6 +194,7 @@ class Budget implements PortBudget {
     return { limit: this.#limit, destinations };
   }
 
+  /** One sentence for each address and port that is short of ports. */
   warnings(): string[] {
     const warnings: string[] = [];
     const now = this.#clock.now();
@@ -204,7 +210,7 @@ class Budget implements PortBudget {
   }
 
   /** A tuple is an address and port, in any spelling: `::ffff:192.0.2.1` is 192.0.2.1 on the wire. */
-  #tuple(address: string, port: number): Tuple {
+  #tuple(address: string, port: number): PortTuple {
     const canonical = isIPv4(address) ? address : (canonicalIp(address) ?? address);
     const key = formatAuthority(canonical, port);
     let tuple = this.#tuples.get(key);
@@ -215,7 +221,7 @@ class Budget implements PortBudget {
     return tuple;
   }
 
-  #noteDestination(tuple: Tuple, name: string): void {
+  #noteDestination(tuple: PortTuple, name: string): void {
     if (tuple.destinations.has(name)) return;
     tuple.destinations.add(name);
     tuple.highWater = 0;
@@ -227,7 +233,7 @@ class Budget implements PortBudget {
   }
 
   /** @param used including this one */
-  #lease(tuple: Tuple, client: string | null, used: number): PortLease {
+  #lease(tuple: PortTuple, client: string | null, used: number): PortLease {
     tuple.take(client);
     if (used > tuple.highWater) {
       tuple.highWater = used;
@@ -238,16 +244,16 @@ class Budget implements PortBudget {
       tuple.level = 'scarce';
       this.#notice('warn', 'NAT ports are running out', this.#describe(tuple, used));
     }
-    return new TupleLease(tuple, client, this.#onEnd);
+    return new PortLease(tuple, client, this.#onEnd);
   }
 
-  readonly #onEnd = (tuple: Tuple, client: string | null, ending: Ending): void => {
+  readonly #onEnd = (tuple: PortTuple, client: string | null, ending: Ending): void => {
     tuple.end(client, ending, this.#clock.now());
     if (tuple.waiters.size > 0) this.#serve(tuple);
   };
 
-  #used(tuple: Tuple, now: number): number {
-    const used = tuple.used(now, this.#keeping);
+  #used(tuple: PortTuple, now: number): number {
+    const used = tuple.all.at(now, this.#keeping);
     if (tuple.level !== 'ample' && (this.#limit === null || used < this.#limit * AMPLE)) {
       tuple.level = 'ample';
       this.#notice('info', 'enough NAT ports are free again', this.#describe(tuple, used));
@@ -261,13 +267,13 @@ class Budget implements PortBudget {
   }
 
   /** Whether one of the free ports is for this client. */
-  #hasShare(tuple: Tuple, client: string | null, used: number, now: number): boolean {
+  #hasShare(tuple: PortTuple, client: string | null, used: number, now: number): boolean {
     const free = this.#free(used);
     return free > 0 && (client === null || tuple.usedBy(client, now, this.#keeping) < CLIENT_SHARE * free);
   }
 
   /** Assigns ports to the longest waiters that may have one, refuses those that have waited too long, and sets the timer for the rest. */
-  #serve(tuple: Tuple): void {
+  #serve(tuple: PortTuple): void {
     const now = this.#clock.now();
     for (const waiter of tuple.waiters) {
       const used = this.#used(tuple, now);
@@ -279,12 +285,12 @@ class Budget implements PortBudget {
     this.#setAlarm(tuple);
   }
 
-  #setAlarm(tuple: Tuple): void {
+  #setAlarm(tuple: PortTuple): void {
     tuple.stopAlarm?.();
     tuple.stopAlarm = null;
     const [first] = tuple.waiters;
     if (first === undefined) return;
-    const at = Math.min(first.since + this.#nat.queueFor, tuple.expiryAfter(0, this.#keeping));
+    const at = Math.min(first.since + this.#nat.queueFor, tuple.all.expiryAfter(0, this.#keeping));
     tuple.stopAlarm = this.#clock.after(Math.max(1, Math.ceil(at - this.#clock.now())), () => {
       this.#serve(tuple);
     });
@@ -294,7 +300,7 @@ class Budget implements PortBudget {
     this.#refused.set(destination, (this.#refused.get(destination) ?? 0) + 1);
   }
 
-  #tellExhausted(tuple: Tuple, now: number): void {
+  #tellExhausted(tuple: PortTuple, now: number): void {
     if (tuple.level === 'exhausted') return;
     tuple.level = 'exhausted';
     this.#notice(
@@ -304,7 +310,7 @@ class Budget implements PortBudget {
     );
   }
 
-  #describe(tuple: Tuple, used: number): Record<string, unknown> {
+  #describe(tuple: PortTuple, used: number): Record<string, unknown> {
     return { upstream: tuple.place, destinations: [...tuple.destinations], used, limit: this.#limit };
   }
 }

@@ -1,14 +1,4 @@
-/**
- * The contract of the port budget, for callers that open TCP connections and
- * for its reports; and the ports of one destination that the NAT remembers.
- */
-import type { CancelSignal } from '../cancel.ts';
-import type { NatConfig } from '../config/config.ts';
-
-/** A port that is in use until `end` reports how that ended; further calls do nothing. */
-export interface PortLease {
-  end(ending: Ending): void;
-}
+/** The ports towards one address and port that the NAT remembers, and those given out; and what the port budget reports of them. */
 
 /** A port from `PortBudget.wait`; the receiver ends the lease. */
 export interface GrantedPort {
@@ -33,36 +23,14 @@ export interface PortsInUse {
   readonly destinations: ReadonlyMap<string, PortUsage>;
 }
 
-/** Counts NAT ports, and queues dials that wait for one. One for the whole process; it survives reloads. */
-export interface PortBudget {
-  /**
-   * A port for one TCP connection, attempt included.
-   * @param address IP literal, in any spelling
-   * @param destination name in the configuration, `-` for none: only for reports
-   * @param client from whose share it comes; null: its connection serves all clients
-   * @returns null when none is free for it, or others wait for one
-   */
-  take(address: string, port: number, destination: string, client?: string | null): PortLease | null;
-  /**
-   * Waits for a port towards any of the addresses, if the configuration allows
-   * it; first come, first served.
-   * @returns null when none came in time, too many wait, or `signal` aborts
-   */
-  wait(
-    addresses: readonly string[],
-    port: number,
-    destination: string,
-    signal: CancelSignal,
-    client?: string | null,
-  ): Promise<GrantedPort | null>;
-  /** Seconds until one of the addresses may have a port again, for `Retry-After`; at least 1. */
-  retryAfter(addresses: readonly string[], port: number): number;
-  /** Changes the configuration. Ports in use stay counted; a lower limit only refuses new connections. */
-  adopt(nat: NatConfig): void;
-  /** A snapshot, for metrics and the status page. */
-  inUse(): PortsInUse;
-  /** One sentence for each address and port that is short of ports. */
-  warnings(): string[];
+/** A dial that waits for a port. */
+export interface PortWaiter {
+  readonly since: number;
+  /** Null: it serves all clients. */
+  readonly client: string | null;
+  readonly addresses: ReadonlyMap<PortTuple, string>;
+  /** @param granted null: none came in time */
+  settle(granted: GrantedPort | null): void;
 }
 
 /**
@@ -90,6 +58,7 @@ class PortUse {
   readonly #closed = new EndTimes();
   readonly #unanswered = new EndTimes();
 
+  /** Ports in use at `now`. */
   at(now: number, keeping: Keeping): number {
     return this.#open + this.#closed.since(now - keeping.closed) + this.#unanswered.since(now - keeping.unanswered);
   }
@@ -112,7 +81,7 @@ class PortUse {
 }
 
 /** The ports in use towards one address and port: open connections, and those that the NAT still remembers. */
-export class PortTuple<Waiter> {
+export class PortTuple {
   /** Its name in messages. */
   readonly place: string;
   /** Names of the destinations that use it. */
@@ -120,12 +89,13 @@ export class PortTuple<Waiter> {
   /** The most ports in use since its latest destination was added. */
   highWater = 0;
   /** Waiting dials, longest first. */
-  readonly waiters = new Set<Waiter>();
+  readonly waiters = new Set<PortWaiter>();
+  /** Those of all clients. */
+  readonly all = new PortUse();
   /** What was last reported about it. */
   level: PortLevel = 'ample';
   /** Timer for the waiting dials; null: none waits. */
   stopAlarm: (() => void) | null = null;
-  readonly #all = new PortUse();
   readonly #byClient = new Map<string, PortUse>();
   #sweepAt = SWEEP_AT;
 
@@ -133,12 +103,7 @@ export class PortTuple<Waiter> {
     this.place = place;
   }
 
-  /** Ports in use at `now`. */
-  used(now: number, keeping: Keeping): number {
-    return this.#all.at(now, keeping);
-  }
-
-  /** How many of those this client holds. Drops clients that hold none, from time to time. */
+  /** How many of its ports this client holds. Drops clients that hold none, from time to time. */
   usedBy(client: string, now: number, keeping: Keeping): number {
     if (this.#byClient.size >= this.#sweepAt) {
       for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0) this.#byClient.delete(name);
@@ -149,7 +114,7 @@ export class PortTuple<Waiter> {
 
   /** @param client null: it is shared by all */
   take(client: string | null): void {
-    this.#all.take();
+    this.all.take();
     if (client === null) return;
     let use = this.#byClient.get(client);
     if (use === undefined) {
@@ -161,34 +126,26 @@ export class PortTuple<Waiter> {
 
   /** @param client as passed when it was taken */
   end(client: string | null, ending: Ending, now: number): void {
-    this.#all.end(ending, now);
+    this.all.end(ending, now);
     if (client !== null) this.#byClient.get(client)?.end(ending, now);
-  }
-
-  /** When `excess` ports more than the next one have become free by time alone; Infinity: too many are open. Call `used` first. */
-  expiryAfter(excess: number, keeping: Keeping): number {
-    return this.#all.expiryAfter(excess, keeping);
   }
 }
 
-/** One port of a tuple that was given out. */
-export class TupleLease<Waiter> implements PortLease {
+/** A port that is in use until `end` reports how that ended; further calls do nothing. */
+export class PortLease {
   /** Null: it has ended. */
-  #tuple: PortTuple<Waiter> | null;
+  #tuple: PortTuple | null;
   readonly #client: string | null;
-  readonly #onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void;
+  readonly #onEnd: (tuple: PortTuple, client: string | null, ending: Ending) => void;
 
   /** @param onEnd called once */
-  constructor(
-    tuple: PortTuple<Waiter>,
-    client: string | null,
-    onEnd: (tuple: PortTuple<Waiter>, client: string | null, ending: Ending) => void,
-  ) {
+  constructor(tuple: PortTuple, client: string | null, onEnd: (tuple: PortTuple, client: string | null, ending: Ending) => void) {
     this.#tuple = tuple;
     this.#client = client;
     this.#onEnd = onEnd;
   }
 
+  /** The connection is over, or was never begun. */
   end(ending: Ending): void {
     const tuple = this.#tuple;
     this.#tuple = null;

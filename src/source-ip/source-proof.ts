@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
-import type { PortBudget } from '../dial/ports.ts';
+import type { PortsInUse } from '../dial/ports.ts';
 import { buildHostTable, type HostTable } from '../policy/tables.ts';
 import type { Contain, SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
@@ -22,7 +22,7 @@ interface SourceProofOptions {
   /** The dialler of requests; `adopt` replaces it. */
   readonly dialler: Dialler;
   readonly isSelf: AskOptions['isSelf'];
-  readonly ports: Pick<PortBudget, 'inUse'>;
+  readonly ports: { inUse(): PortsInUse };
   readonly telemetry: Telemetry;
   /** Ms since the epoch. */
   readonly now: () => number;

@@ -3,7 +3,7 @@ import { createServer, Socket } from 'node:net';
 import t from 'tap';
 import { connectFirst, interleaveFamilies } from '../../src/dial/connect.ts';
 import type { ConnectRequest } from '../../src/dial/connect.ts';
-import type { PortBudget } from '../../src/dial/ports.ts';
+import type { PortBudget } from '../../src/dial/nat-budget.ts';
 import { Fault } from '../../src/errors.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { startFullListener } from '../support/full-listener.ts';

@@ -6,7 +6,7 @@ import type { HopConfig } from '../../src/config/config.ts';
 import { CircuitBreaker } from '../../src/dial/circuit-breaker.ts';
 import { CoolDowns } from '../../src/dial/cool-downs.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
-import { createPortBudget } from '../../src/dial/nat-budget.ts';
+import { PortBudget } from '../../src/dial/nat-budget.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { dialBy, faultOf, openDoor, startEcho } from '../support/hop-door.ts';
@@ -104,7 +104,7 @@ t.test('no NAT port towards one parent: another one has its own, and no parent h
     notices.push(parent);
   };
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 5_000 });
-  const ports = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const ports = new PortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   const door = createDialler({ resolver, timeouts: { connect: 5_000, tls: 5_000 }, ports, coolDowns: new CoolDowns({ onFailed: tell, onBack: tell }) });
   const hop = makeHop('edge', [parentAt(one.port), parentAt(other.port)]);
   const [first, second] = [await dialBy([hop], port, {}, door), await dialBy([hop], port, {}, door)];
@@ -121,7 +121,7 @@ t.test('one parent that fails, and no NAT port towards the others: that is our l
   const port = await startEcho(t);
   const [closed, good] = [await findUnusedPort(), await startParent(t)];
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 5_000 });
-  const ports = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const ports = new PortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   const opened: string[] = [];
   const circuits = new CircuitBreaker({ onOpened: (_, reason) => opened.push(reason), onClosed: () => {} });
   const door = createDialler({ resolver, timeouts: { connect: 5_000, tls: 5_000 }, ports, circuits });

@@ -8,7 +8,7 @@ import { createAuthority } from '../../src/demo/authority.ts';
 import { CircuitBreaker } from '../../src/dial/circuit-breaker.ts';
 import type { AddressGuard, Dialled, DialTarget } from '../../src/dial/dial.ts';
 import { createDialler } from '../../src/dial/dialler.ts';
-import { createPortBudget } from '../../src/dial/nat-budget.ts';
+import { PortBudget } from '../../src/dial/nat-budget.ts';
 import { createResolver } from '../../src/dial/resolver.ts';
 import { Fault } from '../../src/errors.ts';
 import { listen } from '../support/listen.ts';
@@ -115,7 +115,7 @@ t.test('a trial of another address that got no port is handed back before the se
   const target: DialTarget = { host: 'eco.test', port, tls: trusting, circuit: { of: eco, terms, carries: 'https' } };
   for (let i = 0; i < 2; i += 1) circuits.failed(target, '127.0.0.1', addresses, { reason: 'ECONNREFUSED', client: null, unanswered: false }, null);
   clock.now = 1_000;
-  const budget = createPortBudget({ nat: { ports: 2, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const budget = new PortBudget({ nat: { ports: 2, replicasPerNode: 1, timeWait: 0, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   for (let i = 0; i < 2; i += 1) budget.take('127.0.0.1', port, '-');
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses, ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
   const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, circuits, ports: budget });
@@ -127,7 +127,7 @@ t.test('a trial of another address that got no port is handed back before the se
 
 t.test('no port is left for the second try: what the partner did is the fault', async (t) => {
   const { port, taken } = await startPartner(t, ['reset']);
-  const budget = createPortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 60_000, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
+  const budget = new PortBudget({ nat: { ports: 1, replicasPerNode: 1, timeWait: 60_000, whenExhausted: 'refuse', queueFor: 0 }, notice: () => {} });
   const resolver = createResolver({ lookup: () => Promise.resolve({ addresses: ['127.0.0.1'], ttl: null }), dns: { ttl: 30_000, staleFor: 0 }, timeout: 10_000 });
   const dialler = createDialler({ resolver, timeouts: { connect: 10_000, tls: 10_000 }, ports: budget });
   t.match(await faultOf(dialler.dial({ host: 'eco.test', port, tls: trusting }, anybody, new AbortController().signal)), {

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Ending, GrantedPort, PortBudget, PortLease } from '../../src/dial/ports.ts';
+import type { PortBudget } from '../../src/dial/nat-budget.ts';
+import type { Ending, GrantedPort, PortLease } from '../../src/dial/ports.ts';
 import { budgetLab, NAT } from '../support/budget.ts';
 
 const ECO = '203.0.113.10';

@@ -1,5 +1,6 @@
 import t from 'tap';
-import type { PortBudget, PortLease } from '../../src/dial/ports.ts';
+import type { PortBudget } from '../../src/dial/nat-budget.ts';
+import type { PortLease } from '../../src/dial/ports.ts';
 import { budgetLab } from '../support/budget.ts';
 import { bytesInUse } from '../support/memory.ts';
 

@@ -1,7 +1,6 @@
 /** A port budget on a clock that a test moves. */
 import type { NatConfig } from '../../src/config/config.ts';
-import { type BudgetClock, createPortBudget } from '../../src/dial/nat-budget.ts';
-import type { PortBudget } from '../../src/dial/ports.ts';
+import { type BudgetClock, PortBudget } from '../../src/dial/nat-budget.ts';
 
 export const NAT: NatConfig = { ports: 3, replicasPerNode: 1, timeWait: 120_000, whenExhausted: 'refuse', queueFor: 5000 };
 
@@ -52,5 +51,5 @@ export function budgetLab(nat: Partial<NatConfig> = {}): BudgetLab {
   const notice = (level: string, message: string, fields: Record<string, unknown>): void => {
     notices.push({ level, message, fields });
   };
-  return { budget: createPortBudget({ nat: { ...NAT, ...nat }, notice, clock }), clock, notices };
+  return { budget: new PortBudget({ nat: { ...NAT, ...nat }, notice, clock }), clock, notices };
 }
