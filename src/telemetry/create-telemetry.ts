@@ -76,9 +76,8 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, healths, tunnels, shortTunnels, watch, history, traffic, connections, certificates, ...counted } = metrics;
-  const count = attempts.contain('metrics', metrics.ended);
-  const countTunnel = attempts.contain('metrics', metrics.tunnelOpened);
+  const { exposition, healths, tunnels, shortTunnels, watch, history, traffic, connections, certificates, ...events } = metrics;
+  const counted = makeTotal(events, 'metrics', attempts.contain);
   const admitted = attempts.contain('traces', traces.admitted.bind(traces));
   const traceTunnel = attempts.contain('traces', traces.tunnelOpened.bind(traces));
   const traceEnd = attempts.contain('traces', traces.ended.bind(traces));
@@ -101,27 +100,20 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     traffic,
     connections,
     certificates,
-    ...makeTotal(
-      {
-        ...counted,
-        admitted: () => {},
-        tunnelOpened: (record) => {
-          countTunnel(record);
-          traceTunnel(record);
-        },
-        ended: (record, logged = true) => {
-          count(record);
-          // Before the log, which has the ids of the spans.
-          traceEnd(record);
-          if (logged && !writeRecord(record)) sink.lose('unwritable');
-        },
-        notice,
-      },
-      'metrics',
-      attempts.contain,
-    ),
-    // Called for every request: one try block is enough.
+    ...counted,
+    // Called for every request: one try block for each part is enough.
     admitted,
+    tunnelOpened: (record) => {
+      counted.tunnelOpened(record);
+      traceTunnel(record);
+    },
+    ended: (record, logged = true) => {
+      counted.ended(record);
+      // Before the log, which has the ids of the spans.
+      traceEnd(record);
+      if (logged && !writeRecord(record)) sink.lose('unwritable');
+    },
+    notice,
     adoptLog: (changed) => {
       format = createLineFormat(changed, output.isTTY);
       logger.level = changed.level;

@@ -105,8 +105,8 @@ export class Attempts {
   }
 }
 
-/** The same telemetry with methods that never throw. */
-export function makeTotal(telemetry: Telemetry, part: Part, contain: Contain): Telemetry {
-  const methods = Object.entries(telemetry as unknown as Record<string, (...args: readonly unknown[]) => void>);
-  return Object.fromEntries(methods.map(([name, method]) => [name, contain(part, method)])) as unknown as Telemetry;
+/** The same listeners, as functions that never throw. */
+export function makeTotal<Listeners extends object>(listeners: Listeners, part: Part, contain: Contain): Listeners {
+  const methods = Object.entries(listeners) as [string, (...args: readonly unknown[]) => void][];
+  return Object.fromEntries(methods.map(([name, method]) => [name, contain(part, method)])) as Listeners;
 }
