@@ -251,11 +251,9 @@ export class Service {
     this.#environment = {
       name: config.name,
       telemetry: this.#telemetry,
-      denials: {
-        note: this.#telemetry.contain('denials', (record, fault, permit) => {
-          this.explainer.note(record, fault, permit);
-        }),
-      },
+      remember: this.#telemetry.contain('denials', (record, fault, permit) => {
+        this.explainer.note(record, fault, permit);
+      }),
       clientName: (address) => this.#egress.clientName(address),
       revoked: (permit, address) => this.#egress.revoked(permit, address, Date.now()),
       times: () => this.#config.timeouts,

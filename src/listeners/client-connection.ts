@@ -237,7 +237,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   received(chunk: Buffer): void {
     try {
       if (this.#stage === 'silent' || this.#stage === 'idle') this.since = performance.now();
-      if (this.#first !== null) this.#look(chunk);
+      if (this.#first !== null) this.#look(this.#first, chunk);
       if (this.#stage === 'lingering') this.#discarded += chunk.length;
       else this.#read(chunk, 0);
     } catch (error) {
@@ -355,9 +355,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   /** A client that speaks another protocol is answered at its first bytes. */
-  #look(chunk: Buffer): void {
-    const before = this.#first;
-    if (before === null) return;
+  #look(before: Buffer, chunk: Buffer): void {
     const first = before.length === 0 ? chunk : Buffer.concat([before, chunk]);
     this.#first = first.length >= FIRST_BYTES ? null : Buffer.from(first);
     const mistake = recogniseMistake(first, this, this.#options.listener.proxyProtocol);

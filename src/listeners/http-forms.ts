@@ -82,7 +82,7 @@ export class HttpForms {
       this.#turnAway(connection, head, environment, record, overloaded);
       return;
     }
-    const request = new RequestContext(this.#options.environment, record, connection, head);
+    const request = new RequestContext(environment, record, connection, head);
     try {
       checkConnection(connection);
       if (asker instanceof Fault) throw asker;

@@ -26,18 +26,13 @@ import type { ClientConnection, RequestUnderWay } from './client-connection.ts';
 import { composeRefusal, isLastAnswer, refusalText } from './refuse.ts';
 import { alertFor } from './tls-terminator.ts';
 
-/** Recent denials are recorded here (explain/recent-denials.ts). */
-export interface DenialMemory {
-  /** Called for each request that ended with a fault or passed only by report mode. Filters what it records. */
-  note(record: AccessRecord, fault: Fault | null, permit: Permit | null): void;
-}
-
 /** What all requests share. */
 export interface RequestEnvironment {
   /** The proxy's name, for `Proxy-Status`. */
   readonly name: string;
   readonly telemetry: Telemetry;
-  readonly denials: DenialMemory;
+  /** Called for each request that ended with a fault or passed only by report mode: what is a denial is remembered (explain/recent-denials.ts). */
+  readonly remember: (record: AccessRecord, fault: Fault | null, permit: Permit | null) => void;
   /** The configured name of a client address; `-` if it has none. */
   readonly clientName: (address: string) => string;
   /** Why the policy in force would not admit what an earlier permit admitted, to this address if it is known; null: it would. */
@@ -91,8 +86,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   /** Its end has been logged and counted. */
   #told = false;
 
-  constructor(shared: RequestEnvironment, record: AccessRecord, connection: ClientConnection, head: RequestHead | null) {
-    const environment = environmentOf(connection, shared);
+  /** @param environment of the connection, as by `environmentOf` */
+  constructor(environment: RequestEnvironment, record: AccessRecord, connection: ClientConnection, head: RequestHead | null) {
     this.#environment = environment;
     record.selfTest = connection.selfTest;
     record.secure = connection.secure;
@@ -490,7 +485,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#told = true;
     this.#state = ENDED;
     const { record, connection } = this;
-    const { requests, hellos, telemetry, denials, clientName } = this.#environment;
+    const { requests, hellos, telemetry, remember, clientName } = this.#environment;
     if (this.#hello !== null) hellos.delete(this.#hello);
     requests.delete(this);
     if (connection.request === this) connection.request = null;
@@ -504,7 +499,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     // Refused before the policy decision: the log still names the client.
     if (fault !== null && record.client === '-') record.client = clientName(record.clientAddress);
     telemetry.ended(record);
-    if (fault !== null || record.wouldDeny !== '') denials.note(record, fault, this.#permit);
+    if (fault !== null || record.wouldDeny !== '') remember(record, fault, this.#permit);
   }
 }
 
@@ -540,14 +535,14 @@ export function endOverloaded(
  * @param status that was sent; 0 for none
  */
 export function endUnread(
-  { telemetry, denials, clientName }: RequestEnvironment,
+  { telemetry, remember, clientName }: RequestEnvironment,
   record: AccessRecord,
   fault: Fault,
   status: number,
 ): void {
   noteRefused(record, clientName, fault, status);
   telemetry.ended(record);
-  denials.note(record, fault, null);
+  remember(record, fault, null);
 }
 
 function noteRefused(record: AccessRecord, clientName: RequestEnvironment['clientName'], fault: Fault, status: number): void {

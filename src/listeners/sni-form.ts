@@ -44,16 +44,16 @@ export class SniForm {
 
   /** Every error is answered by an alert. */
   onSteered(connection: ClientConnection, { head, host, random, ech }: SteeredTls): void {
-    const { egress, environment, config, record: begin } = this.#options;
+    const { egress, config, record: begin } = this.#options;
     const { peer } = connection;
     const record = begin(peer.address);
     record.host = host;
     record.form = 'sni';
-    const own = environmentOf(connection, environment);
-    const overloaded = overloadFault(connection, own, record);
+    const environment = environmentOf(connection, this.#options.environment);
+    const overloaded = overloadFault(connection, environment, record);
     if (overloaded !== null) {
       connection.endWith(alertFor(overloaded));
-      endOverloaded(own, record, overloaded, 0);
+      endOverloaded(environment, record, overloaded, 0);
       return;
     }
     const request = new RequestContext(environment, record, connection, null);

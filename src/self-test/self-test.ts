@@ -97,7 +97,7 @@ export class SelfTest implements SelfTestSockets {
           this.#record = record;
         },
       },
-      denials: { note: () => {} },
+      remember: () => {},
       clientName: () => '-',
       revoked: () => null,
       times: () => this.#config.timeouts,

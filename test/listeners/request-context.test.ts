@@ -14,7 +14,7 @@ t.test('a connection that comes after the client has gone is closed, and carries
   // As much of both as a request needs that never gets as far as a tunnel.
   const environment = {
     telemetry: { ended: ({ code }: AccessRecord) => ended.push(code), tunnelOpened: () => ended.push('opened') },
-    denials: { note: () => {} },
+    remember: () => {},
     clientName: () => '-',
     requests: new Crowd<RequestContext>(),
     hellos: new Set(),
