@@ -135,7 +135,7 @@ export class UpstreamPool {
       return;
     }
     const room = this.#hasRoom();
-    if (!this.#waiting.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
+    if (!this.#waiting.share.admits(waiter.client) && !(room && this.#share.admits(waiter.client))) {
       const { queue } = this.#options;
       const full = this.#waiting.length >= queue;
       waiter.onNoConnection(
@@ -143,7 +143,7 @@ export class UpstreamPool {
           waiter,
           full
             ? `${queue} requests may wait for one`
-            : `${waiter.client} has its share (${this.#waiting.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`,
+            : `${waiter.client} has its share (${this.#waiting.share.heldBy(waiter.client)}) of at most ${queue} requests that may wait for one`,
         ),
       );
       return;

@@ -53,7 +53,8 @@ const BUSY = 0.8;
 export class WaitingLine {
   readonly #options: WaitingLineOptions;
   readonly #byClient = new Map<string, QueuedWaiter[]>();
-  readonly #share: FairShare;
+  /** Of its places: who may wait, and how many wait. */
+  readonly share: FairShare;
   /** Counts the ticks in which the loop had free time. */
   #ticks = 0;
   /** Value of `#ticks` when the line was empty last. */
@@ -67,22 +68,12 @@ export class WaitingLine {
 
   constructor(options: WaitingLineOptions) {
     this.#options = options;
-    this.#share = new FairShare(options.size);
+    this.share = new FairShare(options.size);
   }
 
   /** How many wait. */
   get length(): number {
-    return this.#share.total;
-  }
-
-  /** How many of this client's wait. */
-  heldBy(client: string): number {
-    return this.#share.heldBy(client);
-  }
-
-  /** Whether this client may wait. */
-  admits(client: string): boolean {
-    return this.#share.admits(client);
+    return this.share.total;
   }
 
   /** @param fresh it accepts only a connection that has never been used */
@@ -92,7 +83,7 @@ export class WaitingLine {
     const mine = this.#byClient.get(waiter.client);
     if (mine === undefined) this.#byClient.set(waiter.client, [place]);
     else mine.push(place);
-    this.#share.take(waiter.client);
+    this.share.take(waiter.client);
     if (this.#stop !== null) return;
     this.#since = this.#ticks;
     this.#loop = performance.eventLoopUtilization();
@@ -165,7 +156,7 @@ export class WaitingLine {
     const [place] = places === undefined || at < 0 ? [] : places.splice(at, 1);
     if (place === undefined) return null;
     if (places?.length === 0) this.#byClient.delete(client);
-    this.#share.giveBack(client);
+    this.share.giveBack(client);
     if (this.length === 0) {
       this.#stop?.();
       this.#stop = null;
@@ -203,7 +194,7 @@ export class WaitingLine {
  */
 export class FairShare {
   readonly #held = new Tally();
-  #size: number;
+  readonly #size: number;
   #total = 0;
 
   constructor(size: number) {
@@ -212,11 +203,6 @@ export class FairShare {
 
   get total(): number {
     return this.#total;
-  }
-
-  /** Changes the number of places; a client that holds more than its share keeps them. */
-  resize(size: number): void {
-    this.#size = size;
   }
 
   /** How many this client holds. */
