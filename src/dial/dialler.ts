@@ -324,17 +324,16 @@ export function diallerTerms({ name, headers, dns, timeouts }: Pick<Config, 'nam
 
 /** A dialler with its own resolver: `lookup` if given, else the configured DNS servers, else the system. */
 export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options: NamedDiallerOptions): Dialler {
-  const { lookup, names, onStale, coolDowns, circuits, history, ports, isOurs, mayOpen } = options;
-  const ask = lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup);
+  const { lookup, names, onStale, ...parts } = options;
   const resolver = createResolver({
-    lookup: ask,
+    lookup: lookup ?? (dns.servers.length > 0 ? dnsLookup(dns.servers) : systemLookup),
     dns,
     timeout: timeouts.resolve,
     entries: names.of(dns),
     onStale,
     onAnswer: (host, addresses, code) => {
-      history.answered(host, addresses, code);
+      parts.history.answered(host, addresses, code);
     },
   });
-  return createDialler({ resolver, timeouts, history, ports, isOurs, mayOpen, coolDowns, circuits, via });
+  return createDialler({ ...parts, resolver, timeouts, via });
 }

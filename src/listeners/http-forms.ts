@@ -12,7 +12,7 @@ import { isConnectionAuth } from '../http1/response-head.ts';
 import type { Authenticator, VerifiedCredentials } from '../identity/authenticator.ts';
 import type { Ask, Peer, Proof } from '../policy/verdict.ts';
 import { connectionOptions, forwardRequestHeaders, nominatedBy, overridingMethods, viaNames } from '../relay/headers.ts';
-import { type Authority, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
+import { type Authority, bracketed, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quote, show } from '../targets/quote.ts';
 import { AccessRecord, readTraceparent } from '../telemetry/access-record.ts';
@@ -338,6 +338,5 @@ function answerHere(request: RequestContext, { method, target, version, fields }
 
 /** The Host field for an origin: the port only if it is not the scheme's default (RFC 9110 §7.2). */
 function authorityFor(origin: Origin): string {
-  if (origin.port !== DEFAULT_PORT[origin.scheme]) return formatAuthority(origin.host, origin.port);
-  return origin.host.includes(':') ? `[${origin.host}]` : origin.host;
+  return origin.port === DEFAULT_PORT[origin.scheme] ? bracketed(origin.host) : formatAuthority(origin.host, origin.port);
 }

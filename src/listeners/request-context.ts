@@ -451,7 +451,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#environment.telemetry.tunnelAnswered(this.record);
   }
 
-  onTunnelEnd(_tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void {
+  onTunnelEnd(fault: Fault | null, closedBy: ClosedBy): void {
     const { unanswered, bytesReceived } = this.record;
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
     if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && unanswered) this.#noteUpstream(fault);

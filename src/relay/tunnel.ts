@@ -23,7 +23,7 @@ export interface TunnelOwner {
   /** The upstream has sent its first bytes. */
   onTunnelAnswer(): void;
   /** Both sides are closed. `fault` is null when both ended in order. */
-  onTunnelEnd(tunnel: Tunnel, fault: Fault | null, closedBy: ClosedBy): void;
+  onTunnelEnd(fault: Fault | null, closedBy: ClosedBy): void;
   /** Our code threw; both sockets are being closed, and no other call follows. */
   onCrash(error: unknown): void;
 }
@@ -200,7 +200,7 @@ export class Tunnel {
     unhear(this.client);
     unhear(this.upstream);
     if (this.#unanswered) this.#fault ??= new Fault('upstream-cut', 'the upstream closed the connection before it answered');
-    this.#owner.onTunnelEnd(this, this.#fault, this.#closedBy);
+    this.#owner.onTunnelEnd(this.#fault, this.#closedBy);
   }
 
   /** The upstream has ended first, and has sent nothing for what the client sent: whatever follows, the client has no answer. */

@@ -56,7 +56,7 @@ export async function setUpTunnel(t: Test): Promise<Bench> {
         {
           lastWords: (fault) => `last words: ${fault.code}`,
           onTunnelAnswer: () => {},
-          onTunnelEnd: (_tunnel, fault, closedBy) => {
+          onTunnelEnd: (fault, closedBy) => {
             ending.resolve({ fault, closedBy });
           },
           onCrash: ending.reject,
