@@ -86,7 +86,7 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
     return { step: 'more', send: null };
   };
 
-  return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };
+  return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), asked: `CONNECT ${target}`, about: 'either', receive };
 }
 
 /** The value of Proxy-Authorization. RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
