@@ -41,7 +41,12 @@ const beyond = (words: string): SocksRefusal => ({
 
 /** RFC 1928 §6. */
 const REPLIES: Readonly<Record<number, SocksRefusal>> = {
-  1: { code: 'hop-failed', about: 'either', words: 'general SOCKS server failure', remedy: 'Check the log of the parent.' },
+  1: {
+    code: 'hop-failed',
+    about: 'either',
+    words: 'general SOCKS server failure',
+    remedy: 'Check the log of the parent: it may not reach the upstream.',
+  },
   2: {
     code: 'hop-refused',
     about: 'beyond',
