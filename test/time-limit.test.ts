@@ -89,7 +89,7 @@ t.test('the answer of a parent', async (t) => {
   const talk = async (handshake: HopHandshake, answers: readonly Buffer[], pauseMs: number): Promise<unknown> => {
     const socket = connect(await startElsewhere(t, ANSWERING, answers), '127.0.0.1');
     await once(socket, 'connect');
-    const conversation = converse({ socket, handshake, timeout: 300, signal: never, asked: 'CONNECT eco.test:443' });
+    const conversation = converse({ socket, handshake, timeout: 300, signal: never });
     // Once the opening has left.
     await new Promise((resolve) => setImmediate(resolve));
     pause(pauseMs);

@@ -86,7 +86,7 @@ export function createConnectRequest(options: ConnectRequestOptions): HopHandsha
     return { step: 'more', send: null };
   };
 
-  return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), receive };
+  return { opening: Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), asked: `CONNECT ${target}`, about: 'either', receive };
 }
 
 /** The value of Proxy-Authorization. RFC 7617 §2.1: in UTF-8, as current proxies read it. RFC 6750 §2.1. */
@@ -126,6 +126,8 @@ const KNOWN_SCHEME = /(?:^|,)\s*(?:basic|bearer)\b/i;
 const SQUID_BEYOND = /^ERR_(?:CONNECT_FAIL|DNS_FAIL|CANNOT_FORWARD|READ_TIMEOUT|LIFETIME_EXP)/;
 /** Statuses about the request or the connection, not its target: from a server that is no proxy, or does not accept us. */
 const OWN_4XX = new Set([400, 405, 408, 421, 425, 426, 429, 431]);
+/** Privoxy says it of a name without address, and a web server or a mesh of any CONNECT. */
+const NOT_FOUND = 404;
 
 /** Determines from a parent's refusal of a CONNECT whether it is about the parent or the requested target. Pure. */
 export function judgeAnswer(heard: ConnectAnswer): HandshakeFailure {
@@ -168,7 +170,7 @@ function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null)
   }
 
   const error = proxyStatus === null ? null : errorOf(proxyStatus);
-  if (error === null ? status >= 400 && status < 500 && !OWN_4XX.has(status) : DENIALS.has(error)) {
+  if (error === null ? status >= 400 && status < 500 && status !== NOT_FOUND && !OWN_4XX.has(status) : DENIALS.has(error)) {
     return { code: 'hop-refused', about: 'beyond', detail, remedy: permitRemedy(answer) };
   }
   const beyond = error === null ? status === 502 || status === 504 || (squid !== null && SQUID_BEYOND.test(squid)) : !OWN_ERRORS.has(error);
@@ -179,12 +181,13 @@ function explainConnectAnswer(answer: ConnectAnswer, proxyStatus: string | null)
       detail,
       remedy: `Check name, routes and firewalls from the parent to ${target}.`,
     };
-  // A 5xx that does not say which side failed: tinyproxy sends it when it cannot reach the target.
+  // A 5xx that does not say which side failed: tinyproxy, Privoxy and Apache send it when they cannot reach the target.
+  const open = error === null && (status >= 500 || status === NOT_FOUND);
   const remedy =
     error === 'proxy_loop_detected'
       ? 'Check that the way does not lead back here; and two proxies of this kind need two values of name.'
-      : 'Check the log of the parent, and that it is a proxy that takes CONNECT.';
-  return { code: 'hop-failed', about: error === null && status >= 500 ? 'either' : 'parent', detail, remedy };
+      : `Check the log of the parent${open ? `: it may not reach ${target}` : ''}, and that it is a proxy that takes CONNECT.`;
+  return { code: 'hop-failed', about: open ? 'either' : 'parent', detail, remedy };
 }
 
 function permitRemedy({ target, port }: ConnectAnswer): string {

@@ -15,6 +15,10 @@ import { errorCode } from './lookup.ts';
 export interface HopHandshake {
   /** The first bytes to send. */
   readonly opening: Buffer;
+  /** What the parent was asked last, for messages: `CONNECT 10.40.1.2:443`. */
+  readonly asked: string;
+  /** Who is at fault if it does not answer that: until the target is named, only the parent can be. */
+  readonly about: 'parent' | 'either';
   /** Takes the next bytes, however they are split. Not called again after `done` or `failed`. */
   receive(chunk: Buffer): HandshakeStep;
 }
@@ -26,6 +30,8 @@ export type HandshakeStep =
   | { readonly step: 'done'; readonly rest: Buffer }
   | ({ readonly step: 'failed' } & HandshakeFailure);
 
+const SPEAKS = 'Check the log of the parent, and that it speaks this protocol on this port.';
+
 /** A handshake to run over a socket. */
 export interface ConverseOptions {
   /** Connected, and not read from. Destroyed when it fails. */
@@ -34,8 +40,6 @@ export interface ConverseOptions {
   /** Time limit for the whole handshake, ms. */
   readonly timeout: number;
   readonly signal: CancelSignal;
-  /** The request to the parent: `CONNECT 10.40.1.2:443`. */
-  readonly asked: string;
   /** What an error of the socket means that is one of TLS; absent: the parent itself is not reached by TLS. */
   readonly tlsFault?: ((error: Error) => Fault) | undefined;
 }
@@ -45,13 +49,14 @@ export interface ConverseOptions {
  * read first from the socket, which has no listeners any more. Otherwise the
  * failure. Rejects with the reason of `signal`, or with a fault of TLS.
  */
-export function converse({ socket, handshake, timeout, signal, asked, tlsFault }: ConverseOptions): Promise<HandshakeFailure | null> {
+export function converse({ socket, handshake, timeout, signal, tlsFault }: ConverseOptions): Promise<HandshakeFailure | null> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       socket.destroy();
       reject(abortFault(signal));
       return;
     }
+    /** Nothing has come since the last question. */
     let silent = true;
 
     const release = (): void => {
@@ -70,8 +75,8 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
     const onReadable = (): void => {
       const chunk = socket.read() as Buffer | null;
       if (chunk === null) return;
-      silent = false;
       const next = handshake.receive(chunk);
+      silent = next.step === 'more' && next.send !== null;
       if (next.step === 'failed') {
         fail(next);
       } else if (next.step === 'more') {
@@ -86,9 +91,9 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
     const cut = (how: string): void => {
       fail({
         code: 'hop-failed',
-        about: 'either',
-        detail: `${how} ${silent ? 'without an answer' : 'in the middle of its answer'} to ${asked}`,
-        remedy: 'Check the log of the parent, and that it speaks this protocol on this port.',
+        about: handshake.about,
+        detail: `${how} ${silent ? 'without an answer' : 'in the middle of its answer'} to ${handshake.asked}`,
+        remedy: SPEAKS,
       });
     };
     const onClose = (): void => {
@@ -111,9 +116,12 @@ export function converse({ socket, handshake, timeout, signal, asked, tlsFault }
     const limit = new TimeLimit(timeout, () => {
       fail({
         code: 'hop-timeout',
-        about: 'either',
-        detail: `no ${silent ? '' : 'complete '}answer to ${asked} in ${timeout} ms`,
-        remedy: 'Check that the parent works and reaches its destination; raise hops.<name>.connect if that takes longer.',
+        about: handshake.about,
+        detail: `no ${silent ? '' : 'complete '}answer to ${handshake.asked} in ${timeout} ms`,
+        remedy:
+          handshake.about === 'parent'
+            ? SPEAKS
+            : 'Check that the parent works and reaches its destination; raise hops.<name>.connect if that takes longer.',
       });
     });
 

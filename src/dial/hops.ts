@@ -114,7 +114,6 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
       },
     });
     const socket = parent.scheme === 'https' ? await encrypt(way.socket, at, signal, opened) : way.socket;
-    const asked = `${parent.scheme === 'socks5' ? 'SOCKS CONNECT' : 'CONNECT'} ${formatAuthority(target.host, target.port)}`;
     const tlsFault = (error: Error): Fault =>
       wayFault(
         lateTlsFault(error, {
@@ -130,7 +129,6 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
       handshake: handshakeOf(at, target),
       timeout: hop.connect,
       signal,
-      asked,
       tlsFault: parent.scheme === 'https' ? tlsFault : undefined,
     });
     if (failure !== null) {

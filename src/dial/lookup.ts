@@ -1,5 +1,5 @@
 /** Two ways to look up a name's addresses: as the system is configured, its hosts file first, or by configured DNS servers alone. */
-import { NODATA, promises as dns, type RecordWithTtl, TIMEOUT } from 'node:dns';
+import { BADRESP, NODATA, promises as dns, type RecordWithTtl, TIMEOUT } from 'node:dns';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
@@ -88,11 +88,16 @@ export function dnsLookup(servers: readonly string[]): Lookup {
   // c-ares goes on to the next server only after silence: Node makes it accept every reply.
   const rounds = SERVER_MS.map((timeout) =>
     servers.map((server) => {
-      // c-ares would wait up to five times as long as a server has taken before.
-      const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
-      resolver.setServers([server]);
+      const open = (): dns.Resolver => {
+        // c-ares would wait up to five times as long as a server has taken before.
+        const resolver = new dns.Resolver({ timeout, maxTimeout: timeout, tries: 1 });
+        resolver.setServers([server]);
+        return resolver;
+      };
+      const shared = open();
       // Node checks once in `timeout` which questions are over, and finds this one a moment too early: it would take twice as long.
-      return async (question: Question) => (await waitWithin(question(resolver), timeout)) ?? Promise.reject(NO_ANSWER);
+      return async (question: Question, alone: boolean) =>
+        (await waitWithin(question(alone ? open() : shared), timeout)) ?? Promise.reject(NO_ANSWER);
     }),
   );
   let preferred = 0;
@@ -108,7 +113,9 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       for (let turn = 0; turn < round.length; turn += 1) {
         const index = (first + turn) % round.length;
         try {
-          const records = (await round[index]?.(question)) ?? [];
+          // One malformed answer fails every question that its resolver has open: the next time, this one is asked alone.
+          const alone = failures.get(servers[index] ?? '') === BADRESP;
+          const records = (await round[index]?.(question, alone)) ?? [];
           preferred = index;
           // For c-ares, aliases that lead to no address are not an error.
           return records.length > 0 ? records : NO_RECORD;

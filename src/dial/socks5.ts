@@ -41,7 +41,12 @@ const beyond = (words: string): SocksRefusal => ({
 
 /** RFC 1928 §6. */
 const REPLIES: Readonly<Record<number, SocksRefusal>> = {
-  1: { code: 'hop-failed', about: 'either', words: 'general SOCKS server failure', remedy: 'Check the log of the parent.' },
+  1: {
+    code: 'hop-failed',
+    about: 'either',
+    words: 'general SOCKS server failure',
+    remedy: 'Check the log of the parent: it may not reach the upstream.',
+  },
   2: {
     code: 'hop-refused',
     about: 'beyond',
@@ -161,6 +166,12 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
   return {
     // No credentials are offered too, even if we have some: a parent may know us by our address.
     opening: Buffer.of(SOCKS_VERSION, ...(credentials === null ? [1, NO_AUTHENTICATION] : [2, NO_AUTHENTICATION, USER_PASSWORD])),
+    get asked() {
+      return read === readMethod ? 'the SOCKS greeting' : read === readLogin ? 'the SOCKS login' : asked;
+    },
+    get about() {
+      return read === readReply ? 'either' : 'parent';
+    },
     receive: (chunk) => {
       held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
       return read();

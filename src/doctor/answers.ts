@@ -6,7 +6,6 @@ import { converse } from '../dial/handshake.ts';
 import { readPeerChain } from '../dial/peer-chain.ts';
 import { type FaultCode, FAULTS } from '../errors.ts';
 import { buildCidrTable } from '../policy/tables.ts';
-import { formatAuthority } from '../targets/host.ts';
 import { quote } from '../targets/quote.ts';
 import type { DoctorCode } from './finding.ts';
 
@@ -206,7 +205,7 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
   const failure = await converse({
     socket,
     handshake: {
-      opening: request.opening,
+      ...request,
       receive: (chunk) => {
         heard.push(chunk);
         return request.receive(chunk);
@@ -214,7 +213,6 @@ export async function askConnect(socket: Socket, { host, port, credentials, time
     },
     timeout,
     signal: new AbortController().signal,
-    asked: `CONNECT ${formatAuthority(host, port)}`,
   });
   return failure === null
     ? null

@@ -13,6 +13,7 @@ t.test('a parent that hangs, at each step, has this hop’s clock', async (t) =>
   const full = await startFullListener(t);
   const half = await startOdd(t, 'http', (socket) => socket.write('HTTP/1.1 200 OK\r\nX: '));
   const silentTls = await startOdd(t, 'https', (socket) => socket.resume());
+  const silentLater = await startOdd(t, 'http', (socket) => socket.write('\x05\x00'));
   const halfSocks = await startOdd(t, 'http', (socket) => socket.write('\x05'));
   const table: [scheme: (typeof SCHEMES)[number], port: number, told: RegExp][] = [
     ['http', full, /127\.0\.0\.1: no answer in 500 ms/],
@@ -20,8 +21,9 @@ t.test('a parent that hangs, at each step, has this hop’s clock', async (t) =>
     ['http', silent, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
     ['https', silentTls, /no answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
     ['http', half, /no complete answer to CONNECT 127\.0\.0\.1:1 in 500 ms/],
-    ['socks5', silent, /no answer to SOCKS CONNECT 127\.0\.0\.1:1 in 500 ms/],
-    ['socks5', halfSocks, /no complete answer to SOCKS CONNECT/],
+    ['socks5', silent, /no answer to the SOCKS greeting in 500 ms/],
+    ['socks5', silentLater, /no answer to SOCKS CONNECT 127\.0\.0\.1:1 in 500 ms/],
+    ['socks5', halfSocks, /no complete answer to the SOCKS greeting/],
   ];
   await Promise.all(
     table.map(async ([scheme, port, told]) => {
@@ -47,7 +49,7 @@ t.test('a parent that refuses or cuts, at each step, is named', async (t) => {
     ['http', cuttingHead, /closed the connection in the middle of its answer/],
     ['http', resetting, /broke the connection \(ECONNRESET\) without an answer/],
     ['https', cuttingTls, /closed the connection without an answer/],
-    ['socks5', cutting, /closed the connection without an answer to SOCKS CONNECT/],
+    ['socks5', cutting, /closed the connection without an answer to the SOCKS greeting/],
     ['https', await startOdd(t, 'http', (socket) => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n')), /is not TLS/],
     ['http', await startOdd(t, 'http', (socket) => socket.write('SSH-2.0-x\r\n')), /sent something else instead of an HTTP answer/],
     ['socks5', await startOdd(t, 'http', (socket) => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n')), /sent something else instead of a SOCKS5 answer/],

@@ -59,6 +59,15 @@ t.test('the next server is asked when the first is not there', async (t) => {
   t.same((await dnsLookup([gone.address, server.address])('four.test')).addresses, ['192.0.2.1']);
 });
 
+t.test('a malformed answer about one name fails no other that is looked up at the same time', async (t) => {
+  const odd = await startDnsServer(({ name, type }) => (name === 'odd.test' ? 'garbage' : (zone[name]?.[type === 'A' ? 0 : 1] ?? null)));
+  t.teardown(() => odd.close());
+  const ask = dnsLookup([odd.address]);
+  const [bad, good] = await Promise.allSettled([ask('odd.test'), ask('both.test')]);
+  t.match(bad, { status: 'rejected', reason: { code: 'EBADRESP' } });
+  t.match(good, { status: 'fulfilled', value: { addresses: ['192.0.2.1', '192.0.2.2', '2001:db8::1'] } });
+});
+
 t.test('a failure names each server that was asked, and why it could not tell', async (t) => {
   const gone = await startDnsServer(() => null);
   await gone.close();

@@ -119,6 +119,16 @@ t.test('what is no SOCKS5', async (t) => {
   }
 });
 
+t.test('whose fault silence is: the parent’s, until it has been told the target', (t) => {
+  const handshake = ask({ credentials: LOGIN });
+  t.match(handshake, { asked: 'the SOCKS greeting', about: 'parent' });
+  handshake.receive(hex('05 02'));
+  t.match(handshake, { asked: 'the SOCKS login', about: 'parent' });
+  handshake.receive(hex('01 00'));
+  t.match(handshake, { asked: 'SOCKS CONNECT eco.test:443', about: 'either' });
+  t.end();
+});
+
 t.test('an answer that is not yet one is waited for', async (t) => {
   for (const answers of [['05'], ['05 00', '05'], ['05 00', '05 00'], ['05 00', '05 00 00'], ['05 00', '05 00 00 03'], ['05 00', '05 00 00 01 00 00 00 00 00']]) {
     const [cut] = Object.values(CUTS);
