@@ -232,6 +232,7 @@ export class HttpForms {
     );
     request.hold(permit);
     const expectsContinue = readExpect(head);
+    const chunked = framing.kind === 'chunked';
     // It could be mistaken for bytes of the new protocol.
     if (upgrades && framing.kind !== 'none')
       throw new Fault('framing-forbidden', 'a request for an upgrade has content', {
@@ -250,7 +251,8 @@ export class HttpForms {
       clientAddress: connection.peer.address,
       clientScheme: connection.secure ? 'https' : 'http',
       clientHost: head.hosts[0] ?? '',
-      chunked: framing.kind === 'chunked',
+      chunked,
+      expectsContinue,
       maxForwards: maxForwards === null ? null : maxForwards - 1,
       trace: record.trace,
     });
@@ -261,11 +263,7 @@ export class HttpForms {
         client: asker.address,
         identity: peer,
         method,
-        head: headText(
-          `${method} ${target} HTTP/1.1`,
-          fields,
-          connectionOptions(fields, { chunked: framing.kind === 'chunked', upgrades }),
-        ),
+        head: headText(`${method} ${target} HTTP/1.1`, fields, connectionOptions(fields, { chunked, upgrades })),
         framing,
         expectsContinue,
         upgrades,

@@ -164,6 +164,8 @@ export interface RequestRewrite {
   readonly clientHost: string;
   /** The content is sent chunked. */
   readonly chunked: boolean;
+  /** RFC 9110 §10.1.1: false where the request has no content, for which no client may expect 100, and in HTTP/1.0. */
+  readonly expectsContinue: boolean;
   /** The new `Max-Forwards`; null: unchanged. */
   readonly maxForwards: number | null;
   /** Null: the client's trace fields are unchanged. */
@@ -193,8 +195,7 @@ export function forwardRequestHeaders(raw: RawFields, rewrite: RequestRewrite): 
       continue;
     }
     if (action === 'trailer' && !rewrite.chunked) continue;
-    // RFC 9110 §10.1.1: ignored in an HTTP/1.0 request.
-    if (action === 'expect' && rewrite.httpVersion === '1.0') continue;
+    if (action === 'expect' && !rewrite.expectsContinue) continue;
     if (action === 'max-forwards' && rewrite.maxForwards !== null) {
       out.push(name, String(rewrite.maxForwards));
       continue;

@@ -19,7 +19,7 @@ t.test('the names are written as they are compared', async (t) => {
 });
 
 t.test('what never reaches the partner is what the code leaves out', async (t) => {
-  const rewrite = { name: 'eco-egress', headers: { via: true, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, authority: 'a.example', httpVersion: '1.1', clientAddress: '192.0.2.1', clientScheme: 'http', clientHost: 'a.example', chunked: true, maxForwards: null, trace: null } as const;
+  const rewrite = { name: 'eco-egress', headers: { via: true, forwarded: 'off', xForwarded: 'off', drop: [], keep: [] }, authority: 'a.example', httpVersion: '1.1', clientAddress: '192.0.2.1', clientScheme: 'http', clientHost: 'a.example', chunked: true, expectsContinue: true, maxForwards: null, trace: null } as const;
   const reaches = (name: string): boolean => forwardRequestHeaders([name, 'trailers'], rewrite).includes(name);
   const rows = PAGE.split('\n').filter((row) => / \| never\b[^|]*\|$/.test(row));
   const never = rows.flatMap((row) => [...row.matchAll(/`([A-Z][\w-]*)`/g)].map(([, name = '']) => name));

@@ -39,6 +39,17 @@ t.test('100 Continue comes from the upstream, after verdict and dial, and the bo
   }
 });
 
+t.test('without content no 100 is asked for: some partners wait for content then, and never answer', async (t) => {
+  const lab = await startLab(t, { onRequest: (req, res) => void res.end(`expect: ${req.headers.expect ?? 'none'}`) });
+  for (const form of TERMINATED) {
+    const { target, host } = addressOf(lab, form, '/down');
+    for (const fields of ['', 'Content-Length: 0\r\n']) {
+      const answer = await askRaw(t, lab.port, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nExpect: 100-continue\r\n${fields}Connection: close\r\n\r\n`);
+      t.match(answer, /^HTTP\/1\.1 200 OK\r\n[^]*expect: none$/, `${form} ${fields}`);
+    }
+  }
+});
+
 t.test('an expected 100 is refused with the verdict itself, and the body is never asked for', async (t) => {
   const lab = await startLab(t, { configure: (draft) => (draft.destinations.eco['http'] = { methods: ['GET'] }) });
   for (const form of TERMINATED) {

@@ -10,6 +10,7 @@ interface More {
   readonly clientScheme?: 'http' | 'https';
   readonly httpVersion?: string;
   readonly chunked?: boolean;
+  readonly expectsContinue?: boolean;
   readonly maxForwards?: number | null;
   readonly trace?: { readonly traceparent: string; readonly parentSpanId: string };
 }
@@ -23,6 +24,7 @@ const forward = (raw: string[], headers: Partial<HeadersConfig> = {}, more: More
     clientScheme: more.clientScheme ?? 'http',
     clientHost: more.clientHost ?? 'asked.example',
     chunked: more.chunked ?? false,
+    expectsContinue: more.expectsContinue ?? false,
     maxForwards: more.maxForwards ?? null,
     trace: more.trace ?? null,
   });
@@ -104,8 +106,8 @@ t.test('forwarding fields go as configured', async (t) => {
 t.test('what depends on the framing and the version', async (t) => {
   const host = ['Host', 'eco.example'];
   t.same(forward(['Trailer', 'X-Sum'], {}, { chunked: true }), [...host, 'Trailer', 'X-Sum'], 'only chunks have trailers');
-  t.same(forward(['Expect', '100-continue']), [...host, 'Expect', '100-continue'], 'RFC 9110 §10.1.1: forwarded');
-  t.same(forward(['Expect', '100-continue'], {}, { httpVersion: '1.0' }), host, 'ignored of an HTTP/1.0 request');
+  t.same(forward(['Expect', '100-continue'], {}, { expectsContinue: true }), [...host, 'Expect', '100-continue'], 'RFC 9110 §10.1.1: forwarded');
+  t.same(forward(['Expect', '100-continue']), host, 'not where no 100 is expected');
   t.same(forward(['Max-Forwards', '7'], {}, { maxForwards: 6 }), [...host, 'Max-Forwards', '6']);
   t.same(forward(['Max-Forwards', '7']), [...host, 'Max-Forwards', '7'], 'where it means nothing, it is left alone');
   t.same(forward([], { via: true }, { httpVersion: '1.0' }), [...host, 'Via', '1.0 eco-egress'], 'RFC 9110 §7.6.3: the version the message came in');
