@@ -292,7 +292,11 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   const certificates: X509Certificate[] = [];
   wanted.forEach((block, index) => {
     try {
-      certificates.push(new X509Certificate(block.text));
+      const certificate = new X509Certificate(block.text);
+      // Peers refuse it as they refuse one that has expired, and nobody can tell when it does.
+      if (Number.isNaN(certificate.validFromDate.getTime() + certificate.validToDate.getTime()))
+        throw new Error('its validity does not begin and end at times');
+      certificates.push(certificate);
     } catch (error) {
       complain(path, `Certificate ${index + 1} of ${wanted.length} in the file is damaged: ${messageOf(error)}.`, 'Export the file again.');
     }
