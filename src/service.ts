@@ -26,7 +26,7 @@ import {
 } from './build-parts.ts';
 import type { Config } from './config/config.ts';
 import type { Loaded, LoadResult } from './config/load.ts';
-import { listRuleEnds, nextRuleEnd } from './config/rule-ends.ts';
+import { listRuleEnds } from './config/rule-ends.ts';
 import type { CircuitBreaker } from './dial/circuit-breaker.ts';
 import { DialHistory } from './dial/dial-history.ts';
 import type { NamedDiallerOptions } from './dial/dialler.ts';
@@ -140,7 +140,7 @@ export class Service {
   readonly sourceProof: SourceProof;
   #config: Config;
   #inForce: InForce;
-  /** When a rule next ends or comes close to its end: the warnings change then. */
+  /** When the warnings change next: a rule, a certificate or a list of revoked ones begins or ends. */
   #nextEnd: number;
   /** When that was last checked. */
   #endsCheckedAt = 0;
@@ -184,7 +184,7 @@ export class Service {
     this.#clock = clock;
     this.#instance = deps.instance ?? '-';
     this.#inForce = describeInForce(config, deps.loaded ?? null, clock());
-    this.#nextEnd = nextRuleEnd(config.rules, clock());
+    this.#nextEnd = this.#inForce.nextWarningsAfter(clock());
     this.#compile = deps.compile ?? compilePolicy;
     const policy = this.#compile(config);
     this.#telemetry = createTelemetry({
@@ -450,7 +450,7 @@ export class Service {
     const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
     this.#inForce = inForce;
-    this.#nextEnd = nextRuleEnd(config.rules, this.#clock());
+    this.#nextEnd = inForce.nextWarningsAfter(this.#clock());
     this.#gateway = gateway;
     this.#ring.adopt(config.reload.remember);
     this.#connections.adopt(config.limits);
@@ -503,7 +503,7 @@ export class Service {
     if (now < this.#nextEnd && !setBack) return;
     const { inForce, fresh } = renewWarnings(this.#inForce, now);
     this.#inForce = inForce;
-    this.#nextEnd = nextRuleEnd(this.#config.rules, now);
+    this.#nextEnd = inForce.nextWarningsAfter(now);
     logWarnings({ warnings: fresh }, this.#telemetry);
     this.#telemetry.policyChanged(this.#describe());
   }

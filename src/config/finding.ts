@@ -49,8 +49,14 @@ export interface Complaint {
 
 /** Reports a fault; the file cannot be served then. Both texts are one sentence, `instead` may be empty. */
 export type Complain = (path: Path, problem: string, instead: string, aim?: Aim) => void;
-/** Reports a warning. Both texts are one sentence, `instead` may be empty. */
-export type Warn = (kind: WarningKind, path: Path, problem: string, instead: string, aim?: Aim) => void;
+/** When a warning holds, ms since the epoch: from the first moment on, and no longer at the second; by default always. */
+export interface Period {
+  readonly from?: number | null;
+  readonly until?: number | null;
+}
+
+/** Reports a warning. Both texts are one sentence, `instead` may be empty. What depends on the time is reported for all times, each with its own. */
+export type Warn = (kind: WarningKind, path: Path, problem: string, instead: string, aim?: Aim, period?: Period) => void;
 
 const PLAIN_KEY = /^[\w-]+$/;
 

@@ -5,13 +5,13 @@ import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '..
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
-import { messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
+import { type FileReading, messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { serverContext, tryLists } from './tls-context.ts';
-import { day, readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, type TlsReading, tryTls } from './tls-files.ts';
+import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, toTheSecond, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
-export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: TlsReading): TlsServerConfig | null {
+export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: FileReading): TlsServerConfig | null {
   const { complain, warn } = reading;
   const { names = [], certFile, keyFile, clientCaFile, crlFile, clientCertificate = 'none' } = keys;
   const clientCa = readAuthorities(clientCaFile, [...path, 'clientCaFile'], reading);
@@ -33,7 +33,7 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Tls
   return config;
 }
 
-function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: TlsReading): void {
+function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: FileReading): void {
   names.forEach((name, index) => {
     if (name === undefined || leaf.checkHost(name) !== undefined) return;
     warn(
@@ -49,7 +49,7 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
  * OpenSSL refuses every certificate of an authority without a current list: that is reported now.
  * @returns whether no fault was found
  */
-function checkLists(crl: string, clientCa: string | null, path: Path, { complain: report, warn, now }: TlsReading): boolean {
+function checkLists(crl: string, clientCa: string | null, path: Path, { complain: report, warn }: FileReading): boolean {
   let fit = true;
   const complain: Complain = (...fault) => {
     fit = false;
@@ -86,20 +86,25 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         `${which} has a critical extension that TLS cannot interpret: every certificate of its authority would be refused.`,
         'Have the authority issue the list without this extension, or do not mark it as critical.',
       );
-    } else if (now < list.from) {
+    } else {
+      const { from, until } = list;
       warn(
         'files',
         path,
-        `${which} is valid only from ${day(list.from)}: until then every certificate of its authority is refused.`,
+        `${which} is valid only from ${toTheSecond(from)}: until then every certificate of its authority is refused.`,
         'Check the clock here, or fetch the current list from the authority.',
+        'value',
+        { until: from },
       );
-    } else if (list.until !== null && list.until < now) {
-      warn(
-        'expired',
-        path,
-        `${which} is out of date since ${day(list.until)}: every certificate of its authority is refused.`,
-        'Fetch the current list from the authority.',
-      );
+      if (until !== null)
+        warn(
+          'expired',
+          path,
+          `${which} is out of date since ${toTheSecond(until)}: every certificate of its authority is refused.`,
+          'Fetch the current list from the authority.',
+          'value',
+          { from: until },
+        );
     }
   });
   // Faults of these were reported when they were read.
@@ -140,7 +145,7 @@ export interface WayFiles {
 }
 
 /** Reads the files needed to reach upstreams and the collector: certificates of destinations, parents, the probe and the collector, credentials of parents and header lines for the collector. */
-export function readWayFiles({ destinations, hops, probe, tracing }: Draft, reading: TlsReading): WayFiles {
+export function readWayFiles({ destinations, hops, probe, tracing }: Draft, reading: FileReading): WayFiles {
   const tls = new Map<string, UpstreamTlsConfig>();
   const sections = { destinations, hops, sourceIp: new Map([['probe', probe]]) } as const;
   for (const [section, entries] of Object.entries(sections)) {
@@ -181,7 +186,7 @@ export function nameFiles({ tlsServer: { names, clientCertificate } }: Pick<File
 }
 
 /** Checks that the key files of token issuers can be read; the keys themselves are read again at run time. */
-export function checkJwksFile(file: string, path: Path, reading: TlsReading): void {
+export function checkJwksFile(file: string, path: Path, reading: FileReading): void {
   const found = readNamedFile(file, path, reading);
   if (found === null) return;
   const { name, text } = found;
@@ -201,7 +206,7 @@ export function checkJwksFile(file: string, path: Path, reading: TlsReading): vo
 }
 
 /** With the call that reads them at run time, and with OpenSSL. */
-function tryKeys(name: string, text: string, meant: number, path: Path, { complain, warn }: TlsReading): void {
+function tryKeys(name: string, text: string, meant: number, path: Path, { complain, warn }: FileReading): void {
   let usable: number;
   try {
     usable = parseKeys(text, name).keys.filter((key) => isReadable(key)).length;

@@ -10,15 +10,14 @@ import { draftOf, draftOfContent } from './draft.ts';
 import { complainAbout, explainIssue } from './effective.ts';
 import type { Complain, Complaint, ConfigFinding, Warn, Warning } from './finding.ts';
 import { checkJwksFile, nameFiles, readTlsServer, readWayFiles } from './key-files.ts';
-import { describeFileError, type ReadFile } from './named-files.ts';
+import { describeFileError, type FileReading, type ReadFile } from './named-files.ts';
 import { normalise } from './normalise.ts';
 import { readUtf8 } from './read-files.ts';
 import { type Environment, readTree, type Tree } from './read-tree.ts';
 import { aboutFile, locateAll, locateWarnings, readYaml } from './read-yaml.ts';
 import { FILE } from './schema.ts';
 import { listSettings, type Setting } from './settings.ts';
-import type { TlsReading } from './tls-files.ts';
-import { warnAbout, warnAboutRuleEnds, warnAboutVariables } from './warnings.ts';
+import { warnAbout, warnAboutVariables } from './warnings.ts';
 
 /** What to load; all except `file` and `env` is for tests and for watching files. */
 export interface LoadOptions {
@@ -30,7 +29,7 @@ export interface LoadOptions {
   readonly readFile?: ReadFile;
   /** What to do if the file cannot be read; absent: name another one. */
   readonly instead?: string;
-  /** For the expiry of certificates; ms since the epoch. */
+  /** For warnings that depend on the time; ms since the epoch. */
   readonly now?: () => number;
   /** Certificates, keys and credentials are not read: for commands that only query the policy, where they may be secrets of another machine. Such a configuration cannot be served. */
   readonly policyOnly?: boolean;
@@ -47,8 +46,10 @@ export interface Loaded {
   readonly hash: string;
   /** Valid configuration that was probably not meant; the same in every place that shows warnings. */
   readonly warnings: readonly Warning[];
-  /** The warnings at another time, ms since the epoch, if no file changes: rules end. */
+  /** The warnings at another time, ms since the epoch, if no file changes: rules, certificates and lists of revoked ones begin and end. */
   readonly warningsAt: (now: number) => readonly Warning[];
+  /** When they are others next, ms since the epoch; Infinity: never. */
+  readonly nextWarningsAfter: (now: number) => number;
   /** Every effective value, with its origin; computed on demand. */
   readonly settings: () => readonly Setting[];
   /** Files that the configuration names, with a hash of their content. */
@@ -87,18 +88,18 @@ function load({ file, env, readFile = readUtf8, now = Date.now, policyOnly = fal
     contents.set(path, createHash('sha256').update(content).digest('hex'));
     return content;
   };
-  const reading = { directory: dirname(resolve(file)), readFile: readNamed, now: now(), complain: faults.complain, warn: warnings.warn };
+  const reading = { directory: dirname(resolve(file)), readFile: readNamed, complain: faults.complain, warn: warnings.warn };
   const config = tree === null ? null : readContent(tree, reading, policyOnly);
 
   const source = { file, text, lines, root: tree?.root ?? null };
   if (tree === null || config === null || faults.found.length > 0) return { ok: false, faults: locateAll(faults.found, source) };
   warnAbout(config, warnings.warn);
   warnAboutVariables(tree.variables, env, warnings.warn);
-  const warningsAt = (moment: number): readonly Warning[] => {
-    const ends = collectWarnings();
-    warnAboutRuleEnds(config, moment, ends.warn);
-    return locateWarnings([...warnings.found, ...ends.found], source);
-  };
+  const warningsAt = (moment: number): readonly Warning[] =>
+    locateWarnings(
+      warnings.found.filter(({ from, until }) => from <= moment && moment < until),
+      source,
+    );
   let settings: readonly Setting[] | null = null;
   return {
     ok: true,
@@ -106,14 +107,16 @@ function load({ file, env, readFile = readUtf8, now = Date.now, policyOnly = fal
     file,
     text,
     hash: hashConfig(config, contents),
-    warnings: warningsAt(reading.now),
+    warnings: warningsAt(now()),
     warningsAt,
+    nextWarningsAfter: (moment) =>
+      warnings.found.reduce((next, { from, until }) => Math.min(next, from > moment ? from : until > moment ? until : Infinity), Infinity),
     settings: () => (settings ??= listSettings({ ...tree, lineOf: (offset) => lines.linePos(offset).line })),
     contents,
   };
 }
 
-function readContent(tree: Tree, reading: TlsReading, policyOnly: boolean): Config | null {
+function readContent(tree: Tree, reading: FileReading, policyOnly: boolean): Config | null {
   const { complain } = reading;
   const content = FILE.safeParse(tree.value, { error: explainIssue });
   if (!content.success) complainAbout(content.error.issues, tree, complain);
@@ -170,12 +173,14 @@ export function collectFaults(): { readonly found: Complaint[]; readonly complai
   };
 }
 
-function collectWarnings(): { found: (Complaint & { kind: WarningKind })[]; warn: Warn } {
-  const found: (Complaint & { kind: WarningKind })[] = [];
+type TimedWarning = Complaint & { readonly kind: WarningKind; readonly from: number; readonly until: number };
+
+function collectWarnings(): { readonly found: TimedWarning[]; readonly warn: Warn } {
+  const found: TimedWarning[] = [];
   return {
     found,
-    warn: (kind, path, problem, instead, aim = 'value') => {
-      found.push({ kind, path, problem, instead, aim });
+    warn: (kind, path, problem, instead, aim = 'value', { from, until } = {}) => {
+      found.push({ kind, path, problem, instead, aim, from: from ?? -Infinity, until: until ?? Infinity });
     },
   };
 }

@@ -41,16 +41,6 @@ export function listRuleEnds(rules: readonly RuleConfig[], now: number): RuleEnd
     .toSorted((one, other) => one.until - other.until);
 }
 
-/** When the state of one of them changes next, or the report mode of a rule begins, ms since the epoch; Infinity: never. */
-export function nextRuleEnd(rules: readonly RuleConfig[], now: number): number {
-  let next = Infinity;
-  for (const { report, from, until } of rules) {
-    const moments = [...(until === null ? [] : [until - ENDS_SOON, until]), ...(report && from !== null ? [from] : [])];
-    for (const moment of moments) if (moment > now && moment < next) next = moment;
-  }
-  return next;
-}
-
 /** Owner and reason of the rule: ` Owner: payments. Ticket: CHG-1042. Reason: the old gateway.`; empty: none are given. */
 export function tellPurpose({ owner, reason, ticket }: Pick<RuleConfig, 'owner' | 'reason' | 'ticket'>): string {
   const who = [

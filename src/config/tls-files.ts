@@ -12,12 +12,6 @@ interface TlsKeys {
   readonly serverName?: string | undefined;
 }
 
-/** How certificate files are read and checked. */
-export interface TlsReading extends FileReading {
-  /** Current time for expiry checks, ms since the epoch. */
-  readonly now: number;
-}
-
 /** The required purpose of a certificate: extended key usage (RFC 5280 §4.2.1.12). */
 const PURPOSES = { client: '1.3.6.1.5.5.7.3.2', server: '1.3.6.1.5.5.7.3.1' } as const;
 const ANY_PURPOSE = '2.5.29.37.0';
@@ -25,7 +19,7 @@ const ANY_PURPOSE = '2.5.29.37.0';
 const LEAST_RSA_BITS = 2_048;
 
 /** TLS towards an upstream: reads CA, certificate and key, and tests them with OpenSSL. Faults are reported; faulty values are null in the result. */
-export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): UpstreamTlsConfig {
+export function readTlsFiles(keys: TlsKeys, path: Path, reading: FileReading): UpstreamTlsConfig {
   const { complain } = reading;
   const ca = readAuthorities(keys.caFile, [...path, 'caFile'], reading);
   const own = readOwnCertificate(keys.certFile, keys.keyFile, 'client', path, reading);
@@ -43,7 +37,7 @@ export function readTlsFiles(keys: TlsKeys, path: Path, reading: TlsReading): Up
 }
 
 /** Authorities to trust, in PEM; null: no file, or a fault was reported. */
-export function readAuthorities(file: string | undefined, path: Path, reading: TlsReading): string | null {
+export function readAuthorities(file: string | undefined, path: Path, reading: FileReading): string | null {
   const found = readPem(file, path, reading);
   const authorities = found === null ? null : readCertificates(found, path, reading.complain);
   if (authorities === null) return null;
@@ -73,7 +67,7 @@ export function readOwnCertificate(
   keyFile: string | undefined,
   purpose: 'client' | 'server',
   path: Path,
-  reading: TlsReading,
+  reading: FileReading,
 ): { readonly cert: string; readonly key: string; readonly leaf: X509Certificate } | null {
   const certText = readPem(certFile, [...path, 'certFile'], reading);
   const keyText = pemIn(
@@ -161,23 +155,25 @@ const NOT_PEM: readonly (readonly [sign: RegExp, problem: string, instead?: stri
 /** Commands of openssl, by key. */
 const CONVERTERS: Readonly<Record<string, string>> = { keyFile: 'pkey', crlFile: 'crl' };
 
-function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: TlsReading): void {
+function warnAboutValidity({ all }: PemCertificates, path: Path, { warn }: FileReading): void {
   for (const certificate of all) {
     const { validToDate, validFromDate, publicKey } = certificate;
-    if (validToDate.getTime() < now)
-      warn(
-        'expired',
-        path,
-        `The certificate of ${subjectOf(certificate)} expired on ${day(validToDate)}.`,
-        'Renew it: peers will refuse it.',
-      );
-    if (validFromDate.getTime() > now)
-      warn(
-        'files',
-        path,
-        `The certificate of ${subjectOf(certificate)} is valid only from ${day(validFromDate)}.`,
-        'Check the clock here; until then peers will refuse it.',
-      );
+    warn(
+      'expired',
+      path,
+      `The certificate of ${subjectOf(certificate)} expired at ${toTheSecond(validToDate)}.`,
+      'Renew it: peers will refuse it.',
+      'value',
+      { from: validToDate.getTime() },
+    );
+    warn(
+      'files',
+      path,
+      `The certificate of ${subjectOf(certificate)} is valid only from ${toTheSecond(validFromDate)}.`,
+      'Check the clock here; until then peers will refuse it.',
+      'value',
+      { until: validFromDate.getTime() },
+    );
     const bits = publicKey.asymmetricKeyDetails?.modulusLength;
     if (bits !== undefined && bits < LEAST_RSA_BITS)
       warn(
@@ -190,7 +186,7 @@ function warnAboutValidity({ all }: PemCertificates, path: Path, { warn, now }: 
 }
 
 /** RFC 8446 §4.4.2: each certificate certifies the one before it; many peers accept no other order. */
-function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: TlsReading): void {
+function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES, path: Path, { warn }: FileReading): void {
   const misplaced = all.findIndex((certificate, index) => index > 0 && all[index - 1]?.checkIssued(certificate) === false);
   if (misplaced !== -1)
     warn(
@@ -217,8 +213,8 @@ function subjectOf({ subject }: X509Certificate): string {
 }
 
 /** For messages. @param date or ms since the epoch */
-export function day(date: Date | number): string {
-  return new Date(date).toISOString().slice(0, 10);
+export function toTheSecond(date: Date | number): string {
+  return `${new Date(date).toISOString().slice(0, 19)}Z`;
 }
 
 // Splits PEM text into its blocks (RFC 7468), and rebuilds the input for TLS
@@ -292,7 +288,11 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   const certificates: X509Certificate[] = [];
   wanted.forEach((block, index) => {
     try {
-      certificates.push(new X509Certificate(block.text));
+      const certificate = new X509Certificate(block.text);
+      // Peers refuse it as they refuse one that has expired, and nobody can tell when it does.
+      if (Number.isNaN(certificate.validFromDate.getTime() + certificate.validToDate.getTime()))
+        throw new Error('its validity does not begin and end at times');
+      certificates.push(certificate);
     } catch (error) {
       complain(path, `Certificate ${index + 1} of ${wanted.length} in the file is damaged: ${messageOf(error)}.`, 'Export the file again.');
     }

@@ -2,14 +2,14 @@
 import { closestMatch } from 'leven';
 import { parseIp, prefixBits } from '../targets/ip-address.ts';
 import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
-import { nearest, type Warn } from './finding.ts';
+import { nearest, type Period, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
 import { ENDS_SOON, tellPurpose } from './rule-ends.ts';
 
 /** Forms whose content cannot be checked. */
 export const TUNNEL_FORMS: ReadonlySet<Form> = new Set(['connect', 'sni']);
 
-/** All warnings except those that depend on the clock. */
+/** All warnings but those of certificates and other files, which are found when these are read. */
 export function warnAbout(config: Config, warn: Warn): void {
   warnAboutEmptiness(config, warn);
   warnAboutReport(config, warn);
@@ -24,6 +24,7 @@ export function warnAbout(config: Config, warn: Warn): void {
   warnAboutPorts(config, warn);
   warnAboutTracing(config, warn);
   for (const destination of config.destinations) warnAboutDestination(destination, config, warn);
+  warnAboutRuleEnds(config, warn);
 }
 
 function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn): void {
@@ -88,36 +89,43 @@ function warnAboutReport({ mode, destinations }: Config, warn: Warn): void {
   }
 }
 
-/** Rules in report mode, and those that have ended or soon will: these warnings change without a change of the file. @param now ms since the epoch */
-export function warnAboutRuleEnds({ mode, rules }: Pick<Config, 'mode' | 'rules'>, now: number, warn: Warn): void {
+/** Rules in report mode, and those that have ended or soon will. */
+function warnAboutRuleEnds({ mode, rules }: Config, warn: Warn): void {
   rules.forEach((rule, index) => {
     const { report, from, until } = rule;
-    const [kind, start] =
-      from === null || from <= now ? (['report-mode', ''] as const) : (['no-effect', ` from ${new Date(from).toISOString()} on`] as const);
-    if (report && mode !== 'report' && (until === null || now < until))
+    const warnOfReport = (kind: 'report-mode' | 'no-effect', start: string, period: Period): void => {
       warn(
         kind,
         ['rules', index, 'report'],
         `Report mode${start}: the clients of this rule may send any request to its destinations; what the policy denies is only logged.`,
         'Take report out once the log shows what you expect.',
+        'value',
+        period,
       );
-    if (until === null || until - now > ENDS_SOON) return;
+    };
+    if (report && mode !== 'report') {
+      if (from !== null) warnOfReport('no-effect', ` from ${new Date(from).toISOString()} on`, { until: from });
+      warnOfReport('report-mode', '', { from, until });
+    }
+    if (until === null) return;
     const at = new Date(until).toISOString();
     const path = ['rules', index, 'until'];
-    if (until <= now)
-      warn(
-        'expired',
-        path,
-        `The rule has ended: it permits nothing since ${at}.${tellPurpose(rule)}`,
-        'Write a later moment, or take the rule out.',
-      );
-    else
-      warn(
-        'expires-soon',
-        path,
-        `The rule ends at ${at}: from then on it permits nothing, and its tunnels are closed.${tellPurpose(rule)}`,
-        'Write a later moment if it is still needed.',
-      );
+    warn(
+      'expires-soon',
+      path,
+      `The rule ends at ${at}: from then on it permits nothing, and its tunnels are closed.${tellPurpose(rule)}`,
+      'Write a later moment if it is still needed.',
+      'value',
+      { from: until - ENDS_SOON, until },
+    );
+    warn(
+      'expired',
+      path,
+      `The rule has ended: it permits nothing since ${at}.${tellPurpose(rule)}`,
+      'Write a later moment, or take the rule out.',
+      'value',
+      { from: until },
+    );
   });
 }
 

@@ -11,7 +11,7 @@ import { TimeLimit } from '../time-limit.ts';
 export interface PartnerCertificate {
   readonly subject: string;
   readonly issuer: string;
-  /** Ms since the epoch. */
+  /** Ms since the epoch; NaN: what is written there is not a time. */
   readonly validFrom: number;
   readonly validTo: number;
   /** SHA-256, hexadecimal with colons. */

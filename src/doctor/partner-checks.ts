@@ -80,7 +80,7 @@ export function describeTls(subject: string, socket: Socket, now: number): Docto
 export function describeChain(chain: readonly PartnerCertificate[]): string {
   const [leaf] = chain;
   if (leaf === undefined) return 'no certificate is shown';
-  const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+  const day = (ms: number): string => (Number.isNaN(ms) ? 'a day that cannot be read' : new Date(ms).toISOString().slice(0, 10));
   const last = chain.at(-1) ?? leaf;
   const way = chain.map(({ subject }) => subject).join(', signed by ');
   const root = last.issuer === last.subject ? `, which signed itself` : `, signed by ${last.issuer}, which is not sent`;

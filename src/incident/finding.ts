@@ -51,9 +51,9 @@ export interface IncidentRule {
 /** A minute: later events count as now. */
 export const RECENT_MS = 60_000;
 
-/** `2026-03-02T12:00:00Z`: to the second. */
+/** `2026-03-02T12:00:00Z`: to the second. NaN where a certificate that a server showed has no such time. */
 export function utc(at: number): string {
-  return `${new Date(at).toISOString().slice(0, 19)}Z`;
+  return Number.isNaN(at) ? 'a time that cannot be read' : `${new Date(at).toISOString().slice(0, 19)}Z`;
 }
 
 /** The result of a connection, from both tries: one that was open, and one without an answer, are packets that were lost. */

@@ -7,7 +7,7 @@ import type { Telemetry } from '../telemetry/telemetry.ts';
 import { isBelowKey } from './needs-restart.ts';
 
 /** The configuration in force, as shown. */
-export interface InForce extends Pick<Loaded, 'warnings' | 'warningsAt' | 'settings' | 'contents'> {
+export interface InForce extends Pick<Loaded, 'warnings' | 'warningsAt' | 'nextWarningsAfter' | 'settings' | 'contents'> {
   /** As given at the start; null: the configuration came from no file. */
   readonly file: string | null;
   /** Hash of the effective values: where a change needs a restart, not that of the file. */
@@ -19,12 +19,20 @@ export interface InForce extends Pick<Loaded, 'warnings' | 'warningsAt' | 'setti
 /** How many warnings are listed in each place: a file of thousands of clients may have as many. */
 const MOST_WARNINGS = 20;
 
+const FROM_NO_FILE: Omit<InForce, 'hash' | 'loadedAt'> = {
+  file: null,
+  warnings: [],
+  warningsAt: () => [],
+  nextWarningsAfter: () => Infinity,
+  settings: () => [],
+  contents: new Map(),
+};
+
 /** @param loaded null: the configuration came from no file */
 export function describeInForce(config: Config, loaded: Loaded | null, loadedAt: number): InForce {
   const hash = loaded?.config === config ? loaded.hash : hashConfig(config, loaded?.contents ?? new Map());
-  if (loaded === null) return { file: null, hash, loadedAt, warnings: [], warningsAt: () => [], settings: () => [], contents: new Map() };
-  const { file, warnings, warningsAt, settings, contents } = loaded;
-  return { file, hash, loadedAt, warnings, warningsAt, settings, contents };
+  const { file, warnings, warningsAt, nextWarningsAfter, settings, contents } = loaded ?? FROM_NO_FILE;
+  return { file, hash, loadedAt, warnings, warningsAt, nextWarningsAfter, settings, contents };
 }
 
 /** The configuration in force once `loaded` is applied, without the keys that need a restart. */

@@ -130,7 +130,7 @@ t.test('each fault is reported at its key', async (t) => {
 t.test('what is probably not meant is warned about', async (t) => {
   const table: [text: string, rest: string, path: string, problem: RegExp][] = [
     [`{ names: [${OWN}, eco-egress], certFile: tls.crt, keyFile: tls.key }`, '', 'tlsServer.names[1]', /not for "eco-egress"/],
-    [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired on 1970-01-01/],
+    [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired at 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is out of date since 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: early.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is valid only from 2065-01-24/],

@@ -1,6 +1,6 @@
-/** When a rule ends, when that is soon, and when the next of these moments comes. */
+/** When a rule ends, when that is soon, and when the warnings are others. */
 import t from 'tap';
-import { ENDS_SOON, listRuleEnds, nextRuleEnd } from '../../src/config/rule-ends.ts';
+import { ENDS_SOON, listRuleEnds } from '../../src/config/rule-ends.ts';
 import { loadText, MINIMAL } from '../support/load-text.ts';
 import { makeRule } from '../support/policy.ts';
 
@@ -13,17 +13,23 @@ t.test('in the order of their ends, each with its state', async (t) => {
   t.match(listRuleEnds(rules, NOW)[0], { clients: ['pods'], destinations: ['eco'], owner: 'payments', ticket: null, reason: 'why', until: NOW - 1 });
 });
 
-t.test('the next moment at which one is in another state', async (t) => {
-  const table: [ends: (number | null)[], next: number][] = [
+t.test('the next moment at which there are other warnings', async (t) => {
+  const at = (ms: number): string => new Date(ms).toISOString().slice(0, 19);
+  const SECOND = 1000;
+  const table: [ends: number[], next: number][] = [
     [[], Infinity],
-    [[null, NOW, NOW - 1], Infinity],
-    [[NOW + 1], NOW + 1],
+    [[NOW, NOW - SECOND], Infinity],
+    [[NOW + SECOND], NOW + SECOND],
     [[NOW + ENDS_SOON], NOW + ENDS_SOON],
-    [[NOW + ENDS_SOON + 1], NOW + 1],
-    [[NOW + 2 * ENDS_SOON, NOW + 1000], NOW + 1000],
+    [[NOW + ENDS_SOON + SECOND], NOW + SECOND],
+    [[NOW + 2 * ENDS_SOON, NOW + SECOND], NOW + SECOND],
     [[NOW + 100 * 365 * 86_400_000], NOW + 100 * 365 * 86_400_000 - ENDS_SOON],
   ];
-  for (const [ends, next] of table) t.equal(nextRuleEnd(ending(...ends), NOW), next, String(ends));
+  for (const [ends, next] of table) {
+    const rules = ends.map((until) => `- { clients: [pods], destinations: [eco], until: "${at(until)}Z" }`);
+    const loaded = loadText(MINIMAL.replace(/rules:[^]*/, `rules:\n${['- { clients: [pods], destinations: [eco] }', ...rules].join('\n')}\n`));
+    t.equal(loaded.ok && loaded.nextWarningsAfter(NOW), next, String(ends));
+  }
 });
 
 t.test('warnings as of another time, of the same file', async (t) => {
@@ -43,10 +49,10 @@ t.test('report mode of a rule that has not begun lets nothing pass yet', async (
   const loaded = loadText(MINIMAL.replace('[eco] }', `[eco], report: true, from: "${new Date(from).toISOString().slice(0, 19)}Z" }`), {}, { now: () => NOW });
   if (!loaded.ok) throw new Error('the file is faulty');
   const kinds = (now: number): string[] => loaded.warningsAt(now).map(({ kind }) => kind);
-  t.equal(nextRuleEnd(loaded.config.rules, NOW), from);
+  t.equal(loaded.nextWarningsAfter(NOW), from);
   t.strictSame(kinds(from - 1), ['no-effect']);
   t.strictSame(kinds(from), ['report-mode']);
-  t.equal(nextRuleEnd(loaded.config.rules, from), Infinity);
+  t.equal(loaded.nextWarningsAfter(from), Infinity);
 });
 
 t.test('report mode of a rule is warned of until its end', async (t) => {

@@ -17,6 +17,8 @@ const issuing = await authority.issueAuthority('issuing');
 const below = await issuing.issue({ names: ['client.example'], clientAuth: true });
 const server = await authority.issue({ names: ['eco.example'] });
 const serverOfSecond = await second.issue({ names: ['eco.example'] });
+/** Signed like any other, but the last month is the thirteenth. */
+const undated = await authority.issue({ names: ['client.example'], clientAuth: true, notAfter: Object.assign(new Date(), { toISOString: () => '2039-13-31T23:59:59Z' }) });
 const lockedKey = generateKeyPairSync('ec', {
   namedCurve: 'P-256',
   publicKeyEncoding: { type: 'spki', format: 'pem' },
@@ -37,6 +39,7 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/old-locked.pem': '-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n',
   '/etc/eco/cut.pem': `${authority.certPem}\n${ours.certPem.slice(0, 200)}`,
   '/etc/eco/garbled.pem': '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n',
+  '/etc/eco/undated.pem': authority.certPem + undated.certPem,
   '/etc/eco/ca.der': '0\ufffd\u0001',
   '/etc/eco/store.p12': '0\ufffd\u0009\ufffd\u0002\u0001\u00030',
   '/etc/eco/twice.pem': Buffer.from(authority.certPem).toString('base64'),
@@ -105,6 +108,7 @@ t.test('each fault is reported at its key', async (t) => {
     ['certFile: chain.pem, keyFile: broken-key.pem', [{ path: 'keyFile', problem: /private key is damaged/ }]],
     ['certFile: chain.pem, keyFile: empty.pem', [{ path: 'keyFile', problem: /is empty/ }]],
     ['caFile: garbled.pem', [{ path: 'caFile', problem: /Certificate 1 of 1 in the file is damaged/ }]],
+    ['caFile: undated.pem', [{ path: 'caFile', problem: /Certificate 2 of 2 in the file is damaged: its validity does not begin and end at times\.$/ }]],
     ['certFile: cert.pem', [{ path: 'certFile', problem: /cannot be used without its key/ }]],
     ['keyFile: key.pem', [{ path: 'keyFile', problem: /cannot be used without its client certificate/ }]],
     ['certFile: cert.pem, keyFile: other-key.pem', [{ path: 'keyFile', problem: /does not belong to the certificate/ }]],
@@ -156,7 +160,7 @@ t.test('an expired certificate is a warning', async (t) => {
   const inTenYears = Date.now() + 10 * 365.25 * 86_400_000;
   t.match(load('caFile: ca.pem', () => inTenYears + 86_400_000 * 30), {
     ok: true,
-    warnings: [{ path: 'destinations.eco.tls.caFile', problem: /^The certificate of "CN=.*" expired on \d{4}-\d\d-\d\d\.$/ }],
+    warnings: [{ path: 'destinations.eco.tls.caFile', problem: /^The certificate of "CN=.*" expired at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\.$/ }],
   });
 });
 

@@ -155,6 +155,7 @@ t.test('certificates', async (t) => {
   const day = 86_400_000;
   for (const [name, certificate, fault, words] of [
     ['expired', await authority.issue({ names: [ECO], notBefore: new Date(Date.now() - 2 * day), notAfter: new Date(Date.now() - day) }), 'tls-certificate', /CERT_HAS_EXPIRED.*valid \d{4}-.* to \d{4}-.*renewed/],
+    ['undated', await authority.issue({ names: [ECO], notAfter: Object.assign(new Date(), { toISOString: () => '2039-13-31T23:59:59Z' }) }), 'tls-certificate', /NOT_AFTER_FIELD.*valid \d{4}-.* to a day that cannot be read/],
     ['unknown CA', await foreign.issue({ names: [ECO] }), 'tls-certificate', /not trusted here.*signed by CN=another CA.*caFile/],
     ['wrong name', await authority.issue({ names: ['other.telus.internal'] }), 'tls-certificate', /not for eco-sit.*for DNS:other\.telus\.internal/],
     ['ends soon', await authority.issue({ names: [ECO], notAfter: new Date(Date.now() + 3 * day) }), 'certificate-expiring', /valid for [23] more days/],

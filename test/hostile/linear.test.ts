@@ -125,7 +125,7 @@ const cidrs = buildCidrTable([['10.0.0.0/8', '::/0']]);
 const paths = compilePaths(['/a/**/b', '/a*a*b', '/**/a/**/a/*.b', '/x*']);
 const peers = createPeerReader({ trustedPeers: ['127.0.0.1', '10.0.0.0/8'], believe: ['x-forwarded-for', 'x-forwarded-client-cert'] });
 const neighbour = { address: '127.0.0.1', port: 1, sans: [] };
-const complaints = { complain: (): void => {}, warn: (): void => {}, now: 0, directory: '/', readFile: (): string => '' };
+const complaints = { complain: (): void => {}, warn: (): void => {}, directory: '/', readFile: (): string => '' };
 const rewrite = { name: 'eco-egress', headers: { via: true, forwarded: 'append', xForwarded: 'append', drop: ['x-corp-*'], keep: [] }, authority: 'a.example', httpVersion: '1.1', clientAddress: '10.0.0.1', clientScheme: 'http', clientHost: 'a', chunked: true, expectsContinue: true, maxForwards: 1, trace: null } as const;
 const RECORD = Buffer.from([22, 3, 1, 0x40, 0, 1, 0, 0x7f, 0xff, 3, 3]);
 const V2 = Buffer.from('\r\n\r\n\0\r\nQUIT\n\x21\x11\x0f\xf0', 'latin1');

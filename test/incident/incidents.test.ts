@@ -103,12 +103,13 @@ t.test('the partner is silent: only with the source address proven is it named',
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'route', confidence: 'unsure', letter: null });
 });
 
-t.test('a certificate that has expired, and one of another name', async (t) => {
+t.test('a certificate that has expired, one that ends in the thirteenth month, and one of another name', async (t) => {
   const { authority } = await labCertificates();
   const day = 86_400_000;
   const expired = await authority.issue({ names: [ECO], notBefore: new Date(Date.now() - 2 * day), notAfter: new Date(Date.now() - day) });
+  const undated = await authority.issue({ names: [ECO], notAfter: Object.assign(new Date(), { toISOString: () => '2039-13-31T23:59:59Z' }) });
   const other = await authority.issue({ names: ['other.example'] });
-  for (const [{ certPem, keyPem }, says] of [[expired, /has expired \(valid from .* to .*\)/], [other, /for another name \(DNS:other\.example\)/]] as const) {
+  for (const [{ certPem, keyPem }, says] of [[expired, /has expired \(valid from .* to .*\)/], [undated, /NOT_AFTER_FIELD/], [other, /for another name \(DNS:other\.example\)/]] as const) {
     const upstream = await startUpstream(t, certPem, keyPem, (_request, response) => void response.end());
     const lab = await start(t, { configure: (draft) => { point(draft, upstream.httpsPort); } });
     t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-tls', sentence: says, evidence: [{}, { text: /TLS with .*tls-certificate/ }], letter: String });

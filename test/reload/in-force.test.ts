@@ -14,7 +14,7 @@ const loadedOf = (name: string, mode: string): Loaded => ({
   text: '',
   hash: '0',
   warnings: [],
-  warningsAt: () => [],
+  warningsAt: () => [], nextWarningsAfter: () => Infinity,
   settings: () => Object.entries({ name, mode }).map(([path, value]): Setting => ({ path, value, origin: { from: 'file', line: 1, variables: [] } })),
   contents: new Map(),
 });

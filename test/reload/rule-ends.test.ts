@@ -1,8 +1,10 @@
-/** A running proxy whose rules end: it warns when the time comes, without a reload, wherever warnings are. */
+/** A running proxy whose rules, certificates and lists of revoked ones end: it warns when the time comes, without a reload, wherever warnings are. */
 import { mock } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ENDS_SOON } from '../../src/config/rule-ends.ts';
+import { createAuthority } from '../../src/demo/authority.ts';
+import { createRevokingAuthority } from '../support/revoking-authority.ts';
 import { type Draft, ECO, type Lab, LONGEST_WAIT_FOR_LINE, startLab } from '../support/lab.ts';
 import { openWire } from '../support/wire.ts';
 
@@ -87,6 +89,39 @@ t.test('a clock that was ahead and is set back withdraws its warnings, and the e
   t.strictSame(await counted(lab), { expired: 0, 'expires-soon': 0 });
   pass(90 * DAY);
   t.ok(await lab.logged(({ kind }) => kind === 'expires-soon'));
+});
+
+t.test('a certificate that becomes valid, and one that expires after the list of revoked ones is out of date', async (t) => {
+  const clients = await createRevokingAuthority('clients');
+  const [begins, ends] = [new Date(Date.now() + 10 * 60_000), new Date(Date.now() + 3 * DAY)];
+  const own = await (await createAuthority('ours')).issue({ names: ['proxy.example'], notBefore: begins, notAfter: ends });
+  const lab = await startLab(t, {
+    files: { '/lab/own.crt': own.certPem, '/lab/own.key': own.keyPem, '/lab/clients.crt': clients.certPem, '/lab/clients.crl': await clients.list([], new Date(Date.now() + DAY / 2)) },
+    configure: (draft) => Object.assign(draft, {
+      listeners: { ...draft.listeners, tls: ['127.0.0.1:0'] },
+      tlsServer: { names: ['proxy.example'], certFile: 'own.crt', keyFile: 'own.key', clientCaFile: 'clients.crt', crlFile: 'clients.crl', clientCertificate: 'require' },
+    }),
+  });
+  const change = async (said: readonly RegExp[], log: RegExp | null): Promise<void> => {
+    if (log !== null) t.match(await lab.logged(({ msg }) => log.test(String(msg))), { level: 'warn' });
+    const began = performance.now();
+    while ((await warnings(lab)).length !== said.length && performance.now() - began < LONGEST_WAIT_FOR_LINE) await setTimeout(20);
+    t.match(await warnings(lab), said);
+  };
+  const early = new RegExp(`^tlsServer.certFile: The certificate of "CN=proxy.example" is valid only from ${begins.toISOString().slice(0, 19)}Z\\. `);
+  await change([early], /is valid only from/);
+  const pass = holdDate(t);
+  pass(11 * 60_000);
+  await change([], null);
+  pass(DAY / 2);
+  await change([/^tlsServer.crlFile: List 1 of 1 in the file is out of date since /], /is out of date since/);
+  pass(3 * DAY);
+  // Those of clients.crt, of the certificate, and of the list.
+  await change([/expired at/, /expired at/, /out of date/], /"CN=proxy.example" expired at/);
+  t.match(await counted(lab), { expired: 3 });
+  pass(-4 * DAY);
+  // That of the partner's authority, too.
+  await change(Array.from({ length: 4 }, () => /valid only from/), /List 1 of 1 in the file is valid only from/);
 });
 
 t.test('a reload begins anew, and what it warned of is not reported again when the time comes', async (t) => {

@@ -2,7 +2,7 @@
 import type { ConfigRoutes, Traffic } from '../../src/admin/routes.ts';
 import type { DrainView } from '../../src/drain/drain-view.ts';
 
-export const NO_CONFIGURATION: ConfigRoutes = { inForce: () => ({ file: null, hash: '', loadedAt: 0, warnings: [], warningsAt: () => [], settings: () => [], contents: new Map() }), reload: null };
+export const NO_CONFIGURATION: ConfigRoutes = { inForce: () => ({ file: null, hash: '', loadedAt: 0, warnings: [], warningsAt: () => [], nextWarningsAfter: () => Infinity, settings: () => [], contents: new Map() }), reload: null };
 
 const NO_DRAIN: DrainView = {
   state: 'running',
