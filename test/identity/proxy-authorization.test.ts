@@ -1,6 +1,7 @@
 /** How Proxy-Authorization is read: exactly, or not at all. */
 import t from 'tap';
 import assert from 'node:assert/strict';
+import { isUtf8 } from 'node:buffer';
 import fc from 'fast-check';
 import { readProxyAuthorization } from '../../src/identity/proxy-authorization.ts';
 
@@ -19,6 +20,9 @@ t.test('Basic', async (t) => {
     [basic(' user : pass '), ' user ', ' pass '],
     [basic('u\u0308ser:p'), '\u00fcser', 'p'],
     [basic('\ufeffuser:p'), '\ufeffuser', 'p'],
+    // ISO-8859-1, as Python's requests, urllib3 and aiohttp send it.
+    [basic(Buffer.from('b\u00e4r:p\u00e9', 'latin1')), 'b\u00e4r', 'p\u00e9'],
+    [basic(Uint8Array.of(0x75, 0x3a, 0xc0, 0xba)), 'u', '\u00c0\u00ba'],
   ];
   for (const [value, user, password] of read) t.strictSame(readProxyAuthorization(value), { scheme: 'basic', user, password }, value);
 });
@@ -57,9 +61,7 @@ t.test('anything else is refused', async (t) => {
     [basic('user:sec\nret'), /control/],
     [basic('user:sec\x7fret'), /control/],
     [basic('user:sec\u0085ret'), /control/],
-    [basic(Uint8Array.of(0x75, 0x3a, 0xe4)), /UTF-8/],
-    [basic(Uint8Array.of(0x75, 0x3a, 0xc0, 0xba)), /UTF-8/],
-    [basic(Uint8Array.of(0x75, 0x3a, 0xed, 0xa0, 0x80)), /UTF-8/],
+    [basic(Uint8Array.of(0x75, 0x3a, 0xed, 0xa0, 0x80)), /control/],
     ['Bearer abc', /not a signed JWT/],
     ['Bearer a.b', /not a signed JWT/],
     ['Bearer a.b.', /not a signed JWT|one word/],
@@ -102,8 +104,10 @@ t.test('no value throws, and each that is read has one meaning', async (t) => {
       const word = text.slice(text.lastIndexOf(' ') + 1);
       if (found.scheme === 'bearer') assert.equal(found.token, word);
       else {
-        const decoded = Buffer.from(word, 'base64').toString();
-        assert.equal(base64(decoded), word, 'no byte was dropped or replaced');
+        const bytes = Buffer.from(word, 'base64');
+        const encoding = isUtf8(bytes) ? 'utf8' : 'latin1';
+        const decoded = bytes.toString(encoding);
+        assert.equal(Buffer.from(decoded, encoding).toString('base64'), word, 'no byte was dropped or replaced');
         assert.equal(`${found.user}:${found.password}`, decoded.slice(0, decoded.indexOf(':')).normalize('NFC') + decoded.slice(decoded.indexOf(':')));
       }
     }),
