@@ -13,6 +13,7 @@ import {
   remedyForForm,
   remedyForHost,
   remedyForMethod,
+  remedyForMoment,
   remedyForOwnPath,
   remedyForPath,
   remedyForPort,
@@ -132,13 +133,15 @@ export function denyPair(ask: Ask, client: CompiledClient, destination: Compiled
 export function denyRule(ask: Ask, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
   const { config } = destination;
   const lets = `${rule.name} lets ${client.config.name} use ${config.name}`;
-  const denied = (code: FaultCode, detail: string): Deny =>
-    denyAt(code, ask, client, destination, detail, remedyForRule(client.config, config, contentLike(rule.config, ask)));
+  const own = remedyForRule(client.config, config, contentLike(rule.config, ask));
+  const denied = (code: FaultCode, detail: string, remedy = own): Deny => denyAt(code, ask, client, destination, detail, remedy);
+  const untimely = (when: string): Deny =>
+    denied('rule-expired', `${asked(ask)}: ${lets} only ${when}, and it is ${formatMoment(ask.now)}`, remedyForMoment(rule, miss, own));
   switch (miss) {
     case 'early':
-      return denied('rule-expired', `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`);
+      return untimely(`from ${formatMoment(rule.from)}`);
     case 'late':
-      return denied('rule-expired', `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`);
+      return untimely(`until ${formatMoment(rule.until)}`);
     case 'hidden':
       return denied('form-not-allowed', `${asked(ask)}: ${lets} for the ${listedBy(rule)} that it lists, which a tunnel hides`);
     case 'method':
