@@ -69,10 +69,7 @@ export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
 }
 
 /** As `explain` takes it: `TLS` and a host for raw TLS. A request that was refused before its target was known has `no host`. */
-export function questionOf({ form, method, host, port, path }: Pick<DenialRecord, 'form' | 'method' | 'host' | 'port' | 'path'>): {
-  readonly method: string;
-  readonly target: string;
-} {
+export function questionOf({ form, method, host, port, path }: Omit<DenialRecord, 'time'>): { method: string; target: string } {
   if (form === 'sni') return { method: 'TLS', target: host };
   return { method, target: host === '-' ? 'no host' : `${formatAuthority(host, port)}${path}` };
 }

@@ -169,16 +169,14 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
     case 'rule-expired': {
       if (nearest === null) return { instead: denial.remedy };
       const step = addRule(config, client, destination, nearest.rule.config, ask);
-      return { ...step, text: remedyForMoment(nearest.rule, nearest.miss, step.text) };
+      return { ...step, text: remedyForMoment(nearest.rule.name, nearest.miss === 'late', step.text) };
     }
     case 'method-not-allowed':
-      return rule === null
-        ? addContent(config, destination, 'methods', ask.method ?? '')
-        : addRule(config, client, destination, rule.config, ask);
     case 'path-not-allowed':
-      return rule === null
-        ? addContent(config, destination, 'paths', canonicalPath(ask.path ?? ''))
-        : addRule(config, client, destination, rule.config, ask);
+      if (rule !== null) return addRule(config, client, destination, rule.config, ask);
+      return denial.code === 'method-not-allowed'
+        ? addContent(config, destination, 'methods', ask.method ?? '')
+        : addContent(config, destination, 'paths', canonicalPath(ask.path ?? ''));
     default:
       return { instead: denial.remedy };
   }

@@ -11,16 +11,7 @@ import { canonicalPath, findAmbiguity } from '../targets/path.ts';
 import { firstPort } from '../targets/port-range.ts';
 import { show } from '../targets/quote.ts';
 import { type AddressClass, classifyAddress } from './address-class.ts';
-import {
-  ambiguityOf,
-  type CompiledClient,
-  type CompiledDestination,
-  type CompiledRule,
-  furthestMiss,
-  type Miss,
-  NO_RULE,
-  type Policy,
-} from './compile.ts';
+import { ambiguityOf, type CompiledClient, type CompiledDestination, furthestMiss, NO_RULE, type Policy } from './compile.ts';
 import { matchesPath } from './patterns.ts';
 import type { Ask } from './verdict.ts';
 
@@ -122,8 +113,8 @@ export function remedyForRule(
 }
 
 /** For a rule that is not in effect now. @param added for a rule of its own, as returned by `remedyForRule` */
-export function remedyForMoment({ name }: CompiledRule, miss: Miss, added: string): string {
-  return `${miss === 'late' ? `if it is still needed, write a later until in ${name}` : `wait, or write an earlier from in ${name}`}, or ${added}`;
+export function remedyForMoment(rule: string, ended: boolean, added: string): string {
+  return `${ended ? `if it is still needed, write a later until in ${rule}` : `wait, or write an earlier from in ${rule}`}, or ${added}`;
 }
 
 /** For a peer that is a client by its address, with credentials that were not accepted. */
