@@ -51,6 +51,7 @@ async function runCommand(argv: readonly string[], io: CommandIo): Promise<numbe
     program
       .command(name)
       .description(summary)
+      .showHelpAfterError(`Run "npx eco-egress ${name} --help" to see its options.`)
       .addHelpText('after', `\nExample:\n  ${example}\n`)
       .action(async (...given: [...operands: string[], options: Options, command: Command]) => {
         const run = await load();

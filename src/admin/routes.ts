@@ -9,12 +9,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { DrainView } from '../drain/drain-view.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import type { Explainer, ExplainRequest, RecalledDenial } from '../explain/explainer.ts';
+import { questionOf } from '../explain/kept-request.ts';
 import type { DenialsView } from '../explain/recent-denials.ts';
 import type { Incidents } from '../incident/gather.ts';
 import { formatIncident } from '../incident/judge.ts';
 import { type InForce, tellWarnings } from '../reload/in-force.ts';
 import { type ReloadOutcome, reportOutcome } from '../reload/outcome.ts';
-import { formatAuthority } from '../targets/host.ts';
 import type { HealthView } from '../telemetry/destination-health.ts';
 import type { History } from '../telemetry/history.ts';
 import type { TunnelsView } from '../telemetry/open-tunnels.ts';
@@ -380,27 +380,15 @@ async function replyAnswer(
 }
 
 /** A denial or failure in words, and the result of the current policy for the same request; safe to print. */
-function formatRecalled({
-  time,
-  verdict,
-  code,
-  status,
-  client,
-  clientAddress,
-  method,
-  host,
-  port,
-  path,
-  detail,
-  remedy,
-  now,
-}: RecalledDenial): string {
+function formatRecalled(denial: RecalledDenial): string {
+  const { time, verdict, code, status, client, clientAddress, detail, remedy, now } = denial;
+  const { method, target } = questionOf(denial);
   const what = verdict === 'allow' ? 'let through, and failed' : verdict === 'report' ? 'let through by report mode alone' : 'denied';
   const lines = [
     `${time}  ${what}: ${code}${status === 0 ? '' : ` (${status})`}`,
     '',
     `  client        ${client} (${clientAddress})`,
-    `  request       ${method} ${formatAuthority(host, port)}${path}`,
+    `  request       ${method === '-' ? '' : `${method} `}${target}`,
     `  why           ${detail}`,
     ...(remedy === null ? [] : [`  what to do    ${remedy}`]),
   ];

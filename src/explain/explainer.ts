@@ -13,7 +13,7 @@ import { ANONYMOUS } from '../policy/client-table.ts';
 import { decide } from '../policy/decide.ts';
 import { explainDecision } from './explain-decision.ts';
 import { type Ask, type Peer, peerAt } from '../policy/verdict.ts';
-import { formatAuthority, parseHost } from '../targets/host.ts';
+import { parseHost } from '../targets/host.ts';
 import { show, showTarget } from '../targets/quote.ts';
 import type { Policy } from '../policy/compile.ts';
 import { BoundedMeter, runInTurns } from '../policy-diff/work.ts';
@@ -21,7 +21,7 @@ import { Turns } from '../turns.ts';
 import type { ExplainAnswer, ExplainedChange } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
-import { type DenialRecord, recordOf } from './kept-request.ts';
+import { type DenialRecord, questionOf, recordOf } from './kept-request.ts';
 import { type DenialsView, RecentDenials, RecentFailures } from './recent-denials.ts';
 import { proposeChange } from './suggest-change.ts';
 
@@ -128,7 +128,8 @@ export class Explainer {
     const { ask } = denial;
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
-    const asked = { method: denial.method, target: showTarget(`${formatAuthority(ask.host, ask.port)}${ask.path ?? ''}`), host: null };
+    const { method, target } = questionOf(denial);
+    const asked = { method, target: showTarget(target), host: null };
     return {
       ...record,
       now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }),

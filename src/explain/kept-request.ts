@@ -3,6 +3,7 @@ import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import { ownAsk } from '../policy/own-ask.ts';
 import type { Ask } from '../policy/verdict.ts';
+import { formatAuthority } from '../targets/host.ts';
 import { detach } from '../targets/quote.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { bound } from '../telemetry/safe-text.ts';
@@ -65,6 +66,12 @@ export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
     path,
     destination,
   };
+}
+
+/** As `explain` takes it: `TLS` and a host for raw TLS. A request that was refused before its target was known has `no host`. */
+export function questionOf({ form, method, host, port, path }: Omit<DenialRecord, 'time'>): { method: string; target: string } {
+  if (form === 'sni') return { method: 'TLS', target: host };
+  return { method, target: host === '-' ? 'no host' : `${formatAuthority(host, port)}${path}` };
 }
 
 /** The fault of a request. */

@@ -21,6 +21,7 @@ import {
   remedyForForm,
   remedyForHost,
   remedyForMethod,
+  remedyForMoment,
   remedyForOwnPath,
   remedyForPath,
   remedyForPort,
@@ -154,7 +155,8 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
   if (destination === null || compiled === undefined || blamed === undefined) return { instead: denial.remedy };
   const instead = remedyInstead(ask, compiled, blamed);
   if (instead !== null) return { instead };
-  const rule = furthestMiss(compiled.rules[blamed.index] ?? [], ask, destination)?.rule ?? null;
+  const nearest = furthestMiss(compiled.rules[blamed.index] ?? [], ask, destination);
+  const rule = nearest?.rule ?? null;
   switch (denial.code) {
     case 'port-not-allowed':
       return addPort(config, destination, ask);
@@ -164,16 +166,17 @@ function nextStep(config: PolicyConfig, policy: Policy, ask: Ask, denial: Deny, 
       });
     case 'no-rule':
       return addRule(config, client, destination, {}, ask, seen?.methods ?? null);
-    case 'rule-expired':
-      return rule === null ? { instead: denial.remedy } : addRule(config, client, destination, rule.config, ask);
+    case 'rule-expired': {
+      if (nearest === null) return { instead: denial.remedy };
+      const step = addRule(config, client, destination, nearest.rule.config, ask);
+      return { ...step, text: remedyForMoment(nearest.rule.name, nearest.miss === 'late', step.text) };
+    }
     case 'method-not-allowed':
-      return rule === null
-        ? addContent(config, destination, 'methods', ask.method ?? '')
-        : addRule(config, client, destination, rule.config, ask);
     case 'path-not-allowed':
-      return rule === null
-        ? addContent(config, destination, 'paths', canonicalPath(ask.path ?? ''))
-        : addRule(config, client, destination, rule.config, ask);
+      if (rule !== null) return addRule(config, client, destination, rule.config, ask);
+      return denial.code === 'method-not-allowed'
+        ? addContent(config, destination, 'methods', ask.method ?? '')
+        : addContent(config, destination, 'paths', canonicalPath(ask.path ?? ''));
     default:
       return { instead: denial.remedy };
   }

@@ -33,7 +33,8 @@ export function recogniseMistake(bytes: Buffer, spoken: Spoken, proxyProtocol: L
             remedy: 'send CONNECT before the TLS for the destination, and begin TLS once: in the client or in its sidecar',
           })
         : new Fault('tls-on-http-port', 'this port speaks plain HTTP, the client began a TLS handshake', {
-            remedy: 'HTTPS_PROXY must start with http://, also for https:// destinations',
+            remedy:
+              'HTTPS_PROXY must start with http://, also for https:// destinations; if a sidecar began it, its DestinationRule for the proxy needs trafficPolicy.tls.mode: DISABLE',
           });
     // RFC 1928 §3, and the older SOCKS 4.
     case 0x05:

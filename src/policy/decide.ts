@@ -16,18 +16,7 @@ import {
   type Policy,
   REACH,
 } from './compile.ts';
-import {
-  denyAmbiguity,
-  denyClient,
-  denyCredentials,
-  denyForm,
-  denyHost,
-  denyMethod,
-  denyPair,
-  denyPath,
-  denyPort,
-  denyRule,
-} from './deny.ts';
+import { denyAmbiguity, denyClient, denyContent, denyCredentials, denyForm, denyHost, denyPair, denyPort, denyRule } from './deny.ts';
 import { matchesPath } from './patterns.ts';
 import type { Allow, Ask, Deny, Peer, Report, Verdict } from './verdict.ts';
 
@@ -105,7 +94,8 @@ function denyPeer(policy: Policy, ask: Ask): Deny {
 function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDestination): Deny | null {
   if (ask.form === 'connect') return null;
   const { config, methods, paths } = destination;
-  if (methods !== null && ask.method !== null && !methods.has(ask.method)) return denyMethod(ask, ask.method, client, destination);
+  if (methods !== null && ask.method !== null && !methods.has(ask.method))
+    return denyContent('method', ask.method, ask, client, destination);
   if (ask.path === null) return null;
   // The gateway rewrites paths, and a pattern compares them: both need an unambiguous path.
   if (paths === null && ask.form !== 'gateway') return null;
@@ -113,7 +103,7 @@ function judgeContent(ask: Ask, client: CompiledClient, destination: CompiledDes
   if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);
   if (paths === null) return null;
   const path = canonicalPath(ask.path);
-  return matchesPath(paths, path) ? null : denyPath(ask, path, client, destination);
+  return matchesPath(paths, path) ? null : denyContent('path', path, ask, client, destination);
 }
 
 function allow(policy: Policy, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, now: number): Allow {

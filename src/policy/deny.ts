@@ -13,6 +13,7 @@ import {
   remedyForForm,
   remedyForHost,
   remedyForMethod,
+  remedyForMoment,
   remedyForOwnPath,
   remedyForPath,
   remedyForPort,
@@ -132,13 +133,19 @@ export function denyPair(ask: Ask, client: CompiledClient, destination: Compiled
 export function denyRule(ask: Ask, client: CompiledClient, destination: CompiledDestination, rule: CompiledRule, miss: Miss): Deny {
   const { config } = destination;
   const lets = `${rule.name} lets ${client.config.name} use ${config.name}`;
-  const denied = (code: FaultCode, detail: string): Deny =>
-    denyAt(code, ask, client, destination, detail, remedyForRule(client.config, config, contentLike(rule.config, ask)));
+  const own = remedyForRule(client.config, config, contentLike(rule.config, ask));
+  const denied = (code: FaultCode, detail: string, remedy = own): Deny => denyAt(code, ask, client, destination, detail, remedy);
+  const untimely = (when: string): Deny =>
+    denied(
+      'rule-expired',
+      `${asked(ask)}: ${lets} only ${when}, and it is ${formatMoment(ask.now)}`,
+      remedyForMoment(rule.name, miss === 'late', own),
+    );
   switch (miss) {
     case 'early':
-      return denied('rule-expired', `${asked(ask)}: ${lets} only from ${formatMoment(rule.from)}, and it is ${formatMoment(ask.now)}`);
+      return untimely(`from ${formatMoment(rule.from)}`);
     case 'late':
-      return denied('rule-expired', `${asked(ask)}: ${lets} only until ${formatMoment(rule.until)}, and it is ${formatMoment(ask.now)}`);
+      return untimely(`until ${formatMoment(rule.until)}`);
     case 'hidden':
       return denied('form-not-allowed', `${asked(ask)}: ${lets} for the ${listedBy(rule)} that it lists, which a tunnel hides`);
     case 'method':
@@ -150,27 +157,22 @@ export function denyRule(ask: Ask, client: CompiledClient, destination: Compiled
   }
 }
 
-/** `method-not-allowed`, by the destination. */
-export function denyMethod(ask: Ask, method: string, client: CompiledClient, destination: CompiledDestination): Deny {
+/** `method-not-allowed` or `path-not-allowed`, by the destination. @param asked the method, or the canonical path */
+export function denyContent(
+  key: 'method' | 'path',
+  asked: string,
+  ask: Ask,
+  client: CompiledClient,
+  destination: CompiledDestination,
+): Deny {
   const { config } = destination;
+  const remedy = remedyInstead(ask, client, destination) ?? (key === 'method' ? remedyForMethod : remedyForPath)(config, asked);
   return deny(
-    'method-not-allowed',
+    `${key}-not-allowed`,
     client.config,
     config,
-    `The destination ${config.name} does not list the method ${show(method)}`,
-    remedyInstead(ask, client, destination) ?? remedyForMethod(config, method),
-  );
-}
-
-/** `path-not-allowed`, by the destination. @param path canonical */
-export function denyPath(ask: Ask, path: string, client: CompiledClient, destination: CompiledDestination): Deny {
-  const { config } = destination;
-  return deny(
-    'path-not-allowed',
-    client.config,
-    config,
-    `The destination ${config.name} does not list the path ${show(path)}`,
-    remedyInstead(ask, client, destination) ?? remedyForPath(config, path),
+    `The destination ${config.name} does not list the ${key} ${show(asked)}`,
+    remedy,
   );
 }
 

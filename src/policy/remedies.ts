@@ -112,6 +112,11 @@ export function remedyForRule(
   return `add a rule for ${client.name} and ${destination.name}${limits.length === 0 ? '' : ` and ${limits.join(' and ')}`}`;
 }
 
+/** For a rule that is not in effect now. @param added for a rule of its own, as returned by `remedyForRule` */
+export function remedyForMoment(rule: string, ended: boolean, added: string): string {
+  return `${ended ? `if it is still needed, write a later until in ${rule}` : `wait, or write an earlier from in ${rule}`}, or ${added}`;
+}
+
 /** For a peer that is a client by its address, with credentials that were not accepted. */
 export function remedyForRejected(client: ClientConfig): string {
   return `show credentials that are accepted: a rule for ${client.name} would let the peer in without them`;

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
 import { makeRecord } from '../support/access-record.ts';
+import { hello, serverName } from '../support/hello.ts';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { askRaw } from '../support/wire.ts';
 
@@ -84,6 +85,27 @@ t.test('a denial by its request id', async (t) => {
     t.equal(missing.status, 404, id);
     t.match(missing.body, { title: 'No recent denial or failure has this request id', detail: /^The last 1000 denials and 200 failures are kept/ }, id);
   }
+});
+
+t.test('a denial in words shows the request as explain takes it, or that its target is not known', async (t) => {
+  const lab = await startLab(t, {
+    configure: ({ listeners }) => {
+      listeners['tls'] = ['127.0.0.1:0'];
+    },
+  });
+  const { port: tlsPort = 0 } = lab.service.addresses.tls[0] ?? {};
+  await askRaw(t, lab.port, `CONNECT ${ECO}:22 HTTP/1.1\r\nHost: ${ECO}\r\n\r\n`);
+  await askRaw(t, lab.port, 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n');
+  await askRaw(t, lab.port, Buffer.from([5, 1, 0]));
+  await askRaw(t, tlsPort, hello({ extensions: [serverName('evil.example')] }));
+  const { body } = await get(lab, '/denials');
+  const shown = await Promise.all(
+    (body['latest'] as { requestId: string }[]).map(async ({ requestId }) => (await fetch(`${lab.adminUrl}/explain/${requestId}`, { headers: { accept: 'text/plain' } })).text()),
+  );
+  t.strictSame(shown.map((text) => /^ {2}request +(.*)$/m.exec(text)?.[1]), ['TLS evil.example', 'no host', 'GET no host', `CONNECT ${ECO}:22`]);
+  t.match(shown[0], /\n\nTLS evil\.example\n/, 'the question to the policy now');
+  const page = await (await fetch(lab.adminUrl)).text();
+  for (const request of ['TLS evil.example:443', 'no host']) t.match(page, `<code>${request}</code>`);
 });
 
 t.test('the denials, also on the status page', async (t) => {

@@ -16,7 +16,7 @@ t.test('help and version', async (t) => {
 t.test('wrong arguments end with 2 and a hint', async (t) => {
   t.match(await eco([]), { code: 2, out: '', err: /^Usage: npx eco-egress/ });
   t.match(await eco(['chek']), { code: 2, out: '', err: /unknown command 'chek'\n\(Did you mean check\?\)\nRun "npx eco-egress --help"/ });
-  t.match(await eco(['check', '--conf', 'x']), { code: 2, out: '', err: /unknown option '--conf'\n\(Did you mean --config\?\)/ });
+  t.match(await eco(['check', '--conf', 'x']), { code: 2, out: '', err: /unknown option '--conf'\n\(Did you mean --config\?\)\nRun "npx eco-egress check --help" to see its options\.\n$/ });
   for (const command of ['serve', 'check', 'reload', 'verify-ip', 'doctor', 'manifests']) t.match(await eco([command, 'x.yaml']), { code: 2, out: '', err: /too many arguments[^]*named with --config FILE/ }, command);
   for (const command of ['serve', 'check', 'doctor', 'reload']) t.match(await eco([command, '--config', '']), { code: 2, out: '', err: /^error: the value of option '-c, --config <file>' is empty\./ }, command);
   for (const args of [['manifests', '--out', ''], ['check', '--settings', ''], ['doctor', '--client', '--ca', '']]) t.match(await eco(args), { code: 2, out: '', err: /^error: the value of option '.* <(?:file|directory)>' is empty\./ }, args.join(' '));

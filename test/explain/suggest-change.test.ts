@@ -197,6 +197,9 @@ t.test('a method or path that no list can have is not proposed', async (t) => {
     [{ methods: ['GET'], until: 10 }, { form: 'connect', method: null, path: null }, /^use a form in which methods can be seen: forward or host-routed$/],
     [{ methods: ['GET'] }, { form: 'connect', method: null, path: null, port: 22 }, /^use a form in which methods can be seen: forward or host-routed$/],
     [null, { peer: makePeer('10.8.1.4', { rejected: 'it has expired' }), port: 22 }, /^show credentials that are accepted/],
+    // Who let it end may have meant to.
+    [{ until: 10 }, {}, /^if it is still needed, write a later until in rules\[0\], or add a rule for pods and eco$/],
+    [{ from: 10_000 }, {}, /^wait, or write an earlier from in rules\[0\], or add a rule for pods and eco$/],
   ];
   for (const [limits, more, expected] of rows) {
     const config: PolicyConfig = { mode: 'enforce', clients: [makeClient('pods', { addresses: ['10.8.0.0/16'] })], destinations: [makeDestination('eco', ['eco.example'])], rules: limits === null ? [] : [makeRule(['pods'], ['eco'], limits)] };

@@ -28,6 +28,7 @@ t.test('names what was spoken, from whatever has arrived', async (t) => {
   for (const [name, bytes, code] of cases) t.equal(recogniseMistake(bytes, SPOKEN, 'off')?.code ?? null, code, name);
   t.match(recogniseMistake(Buffer.from([0x16]), SPOKEN, 'off')?.remedy, /HTTPS_PROXY must start with http:\/\//);
   t.match(recogniseMistake(Buffer.from([0x16]), { ...SPOKEN, secure: true }, 'off'), { code: 'tls-on-http-port', message: /^TLS to this proxy is established/, remedy: /^send CONNECT/ });
+  t.match(recogniseMistake(Buffer.from([0x16]), SPOKEN, 'off'), { remedy: /^HTTPS_PROXY must start with http:\/\/.*; if a sidecar began it, .*DISABLE$/ });
 });
 
 t.test('a PROXY header that is not taken says why', async (t) => {

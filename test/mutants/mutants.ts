@@ -73,7 +73,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('rules-of-everybody', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'for (const candidate of client.rules[index] ?? []) {', 'for (const candidate of policy.rules) {'),
       mutant('port-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (destination.ports.has(ask.port)) {', 'if (ask.port > 0) {'),
       mutant('form-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (destination.forms.has(ask.form)) {', 'if (destination.forms.size > 0) {'),
-      mutant('method-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', '!methods.has(ask.method)) return denyMethod(', "!methods.has(ask.method) && ask.form === 'gateway') return denyMethod("),
+      mutant('method-not-judged', 'src/policy/decide.ts', 'test/policy/decide.test.ts', '!methods.has(ask.method)) return denyContent(', "!methods.has(ask.method) && ask.form === 'gateway') return denyContent("),
       mutant('overriding-method-not-judged', 'src/listeners/http-forms.ts', 'test/integration/fields.test.ts', '  if (denial !== null) throw denial;\n', ''),
       mutant('two-readings-of-a-path', 'src/policy/decide.ts', 'test/policy/decide.test.ts', 'if (ambiguity !== null) return denyAmbiguity(ask, ambiguity, client.config, config);', ''),
       mutant('gateway-path-not-read', 'src/policy/decide.ts', 'test/policy/decide.test.ts', "if (paths === null && ask.form !== 'gateway') return null;", 'if (paths === null) return null;'),

@@ -21,7 +21,7 @@ function requestTable(caption, requests, now) {
       cells: [
         ago(request.at, now),
         code(request.client),
-        code(`${request.method} ${request.host}${request.port === 0 ? '' : `:${request.port}`}`),
+        code(request.host === '-' ? 'no host' : `${request.method === '-' ? 'TLS' : request.method} ${request.host}:${request.port}`),
         [
           code(request.verdict === 'report' ? `${request.code} (report)` : request.code),
           ' ',
