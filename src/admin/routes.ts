@@ -1,8 +1,7 @@
 /**
  * Pages of the admin listener that answer questions: why a request would be
  * denied, recent denials, the configuration in force, what is wrong, and the
- * traffic. Longer than 400 lines: they share how a question is read and an
- * answer is given.
+ * traffic. They share how a question is read and an answer is given.
  */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
