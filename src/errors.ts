@@ -68,7 +68,10 @@ export const FAULTS = {
   'http-on-tls-port': malformed('Plain HTTP was spoken to a TLS port'),
   'tls-hello-malformed': malformed('The connection does not begin with a readable TLS ClientHello'),
   'sni-missing': malformed('The TLS ClientHello names no host'),
-  'client-tls-failed': malformed('The TLS handshake between client and proxy failed'),
+  'client-tls-failed': malformed(
+    'The TLS handshake between client and proxy failed',
+    'Let the client use TLS 1.2 or 1.3 and HTTP/1.1 with the proxy (HTTP/2 works inside a CONNECT tunnel), trust its authority, and present a certificate if tlsServer requires one.',
+  ),
   'target-too-long': kind(
     414,
     'http_request_error',

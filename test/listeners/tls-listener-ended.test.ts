@@ -38,7 +38,7 @@ async function ask(t: Test, lab: TlsLab, options: ConnectionOptions = {}, fields
 t.test('handshakes that do not come about', async (t) => {
   const lab = await startTlsLab(t, { configure: (draft) => void (draft.timeouts['tls'] = '300ms') });
   const fails: [what: string, options: ConnectionOptions, client: RegExp, line: Record<string, unknown>][] = [
-    ['HTTP/2 alone', { ALPNProtocols: ['h2'] }, /no application protocol/, { code: 'client-tls-failed', detail: /no application protocol/ }],
+    ['HTTP/2 alone', { ALPNProtocols: ['h2'] }, /no application protocol/, { code: 'client-tls-failed', detail: /no application protocol; Let the client use TLS 1\.2 or 1\.3 and HTTP\/1\.1/ }],
     ['TLS 1.1', { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' }, /protocol version/, { code: 'client-tls-failed', detail: /unsupported protocol/ }],
     ['no common cipher', { maxVersion: 'TLSv1.2', ciphers: 'AES128-SHA' }, /handshake failure/, { code: 'client-tls-failed', detail: /no shared cipher/ }],
     ['a client that trusts another authority', { ca: strangers.certPem }, /unable to get local issuer|unable to verify|self-signed/, { code: 'client-closed', closedBy: 'client', detail: /do not accept the certificate/ }],
