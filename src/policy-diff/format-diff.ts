@@ -31,8 +31,8 @@ export function formatClasses(diff: PolicyDiff, config: string, stream: NodeJS.W
     if (change === 'refused') return formatRefused(diff, classes);
     const lines = classes.flatMap((one) => [
       `  ${paint(change, SIGNS[change])} ${escapeText(describeClass(diff, one))}`,
-      `      ${escapeText(describeOutcome(one))}`,
-      `      ${escapeText(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}${describeCircumstances(one)}`,
+      `      ${escapeText(describeOutcome(one))}${describeCircumstances(one)}`,
+      `      ${escapeText(shellLine(['npx', 'eco-egress', 'explain', '--config', config, '--no-resolve', ...explainArguments(diff, one)]))}`,
     ]);
     return `${HEADINGS[change]}, ${countClasses(classes.length)}:\n${lines.join('\n')}\n`;
   })
@@ -48,13 +48,13 @@ function formatRefused(diff: PolicyDiff, classes: readonly DiffClass[]): string 
   return `${HEADINGS.refused}, ${countClasses(classes.length)}:\n${lines.join('')}${classes.length > MOST_REFUSED_SHOWN ? `  and ${classes.length - MOST_REFUSED_SHOWN} more, which --json shows\n` : ''}`;
 }
 
-/** What the arguments of `explain` do not include. */
+/** What the arguments of `explain` do not include; before the command, which zsh would run with a comment as arguments. */
 function describeCircumstances({ resolved, forms, schemes }: DiffClass): string {
   const notes = [
     ...(resolved === null || resolved.usual ? [] : [`resolving to ${resolved.witness}`]),
     ...(forms.includes('host-routed') && schemes.join() === 'https' ? ['over TLS, for which explain takes no steered request'] : []),
   ];
-  return notes.length === 0 ? '' : `  # ${notes.join(', ')}`;
+  return notes.length === 0 ? '' : `; for example, ${notes.join(', ')}:`;
 }
 
 /** The same as data. Infinity is null. */

@@ -126,7 +126,7 @@ t.test('for people', async (t) => {
   const { code, out } = await diff(t, CONFIG, CONFIG.replace('"*.sub.example"', '"*.example"').replace('[8443]', '[8444]'));
   t.equal(code, 1);
   t.match(out, /^Newly allowed, \d+ classes of requests:\n {2}\+ /);
-  t.match(out, '      host-not-allowed -> rules[0] lets it use eco\n      npx eco-egress explain --config after.yaml --no-resolve --client 10.8.0.1 CONNECT any.example:443  # resolving to 10.40.0.1\n');
+  t.match(out, '      host-not-allowed -> rules[0] lets it use eco; for example, resolving to 10.40.0.1:\n      npx eco-egress explain --config after.yaml --no-resolve --client 10.8.0.1 CONNECT any.example:443\n');
 });
 
 t.test('nothing has changed', async (t) => {
