@@ -47,16 +47,21 @@ export function lookEvery(ms: number, look: () => void, keepsAlive = false): () 
   };
 }
 
-// One function each for all limits.
-function onDue(limit: TimeLimit): void {
-  limit.due();
-}
-function onLooked(limit: TimeLimit): void {
-  limit.looked();
-}
-
 /** Calls once when the time is over, unless it is cleared before. After a pause, what is asked has the whole time again, once. */
 export class TimeLimit {
+  /** Of the timers of all limits: what has come is read before the end of this turn. */
+  static readonly #onDue = (limit: TimeLimit): void => {
+    limit.#look = setImmediate(TimeLimit.#onLooked, limit);
+  };
+  /** What had come by then has not been enough. */
+  static readonly #onLooked = (limit: TimeLimit): void => {
+    if (limit.#renewed || performance.now() - limit.#startedAt - limit.#ms <= UNUSUAL_DELAY) {
+      limit.#onOver();
+      return;
+    }
+    limit.#renewed = true;
+    limit.#timer = setTimeout(TimeLimit.#onDue, limit.#ms, limit);
+  };
   readonly #ms: number;
   readonly #onOver: () => void;
   readonly #startedAt = performance.now();
@@ -67,22 +72,7 @@ export class TimeLimit {
   constructor(ms: number, onOver: () => void) {
     this.#ms = ms;
     this.#onOver = onOver;
-    this.#timer = setTimeout(onDue, ms, this);
-  }
-
-  /** Of its timer: what has come is read before the end of this turn. */
-  due(): void {
-    this.#look = setImmediate(onLooked, this);
-  }
-
-  /** What had come by then has not been enough. */
-  looked(): void {
-    if (this.#renewed || performance.now() - this.#startedAt - this.#ms <= UNUSUAL_DELAY) {
-      this.#onOver();
-      return;
-    }
-    this.#renewed = true;
-    this.#timer = setTimeout(onDue, this.#ms, this);
+    this.#timer = setTimeout(TimeLimit.#onDue, ms, this);
   }
 
   /** Nothing is limited any more. */
