@@ -506,7 +506,7 @@ async function dialLeniently(
 }
 
 function revocation({ message, remedy }: Fault, what = 'a reload withdrew the permission'): Fault {
-  return new Fault('revoked', `${what}: ${message}`, remedy === null ? {} : { remedy });
+  return new Fault('revoked', `${what}: ${message}`, { remedy });
 }
 
 function circuit(of: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {

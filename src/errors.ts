@@ -184,11 +184,11 @@ export interface FaultFacts {
 /** Optional parts of a fault besides its code and detail; all of them may be shown to the client, except `cause`. */
 export interface FaultOptions {
   /** The host, `host:port`, parent or destination that it is about: put before the detail. */
-  readonly subject?: string;
+  readonly subject?: string | null;
   /** What would have to change for the request to pass; absent: as for every fault of the code. Shown to the client and in the log. */
-  readonly remedy?: string;
+  readonly remedy?: string | null;
   /** Seconds for `Retry-After`. */
-  readonly retryAfter?: number;
+  readonly retryAfter?: number | null;
   /** Values for `Proxy-Authenticate`, with 407 (RFC 9110 §11.7.1). */
   readonly challenges?: readonly string[];
   readonly cause?: unknown;
@@ -196,6 +196,8 @@ export interface FaultOptions {
 }
 
 const NO_FACTS: FaultFacts = {};
+/** What a client of a parent sees as well when the parent has the connection no longer, or never had it: some confirm it before they try. */
+const PASSED_ON: ReadonlySet<string> = new Set<FaultCode>(['upstream-cut', 'upstream-silent', 'tls-failed', 'tls-timeout']);
 
 /**
  * A refusal or failure to be reported to the client, as immutable data.
@@ -215,12 +217,10 @@ export class Fault extends Error {
   readonly facts: FaultFacts;
 
   constructor(code: FaultCode, detail: string, options: FaultOptions = {}) {
-    super(
-      options.subject === undefined ? detail : `${options.subject}: ${detail}`,
-      options.cause === undefined ? undefined : { cause: options.cause },
-    );
+    const { subject = null, cause } = options;
+    super(subject === null ? detail : `${subject}: ${detail}`, cause === undefined ? undefined : { cause });
     this.code = code;
-    this.subject = options.subject ?? null;
+    this.subject = subject;
     this.detail = detail;
     this.remedy = options.remedy ?? FAULTS[code].remedy;
     this.retryAfter = options.retryAfter ?? null;
@@ -230,16 +230,21 @@ export class Fault extends Error {
 
   /** A copy with the details that an outer caller knows; known ones stay. A copy, because a fault may also be another request's. */
   with(facts: FaultFacts): Fault {
-    if (Object.keys(facts).every((name) => name in this.facts)) return this;
-    const { code, detail, subject, remedy, retryAfter, challenges } = this;
-    return new Fault(code, detail, {
-      ...(subject === null ? {} : { subject }),
-      ...(remedy === null ? {} : { remedy }),
-      ...(retryAfter === null ? {} : { retryAfter }),
-      challenges,
-      cause: this.cause,
-      facts: { ...facts, ...this.facts },
+    return Object.keys(facts).every((name) => name in this.facts) ? this : this.#copy({ facts: { ...facts, ...this.facts } });
+  }
+
+  /** A copy that names the parents on the route, where they may have ended it as well as the partner. @param via as in the log; '': none */
+  by(via: string): Fault {
+    if (via === '' || !PASSED_ON.has(this.code) || this.facts.alert !== undefined) return this;
+    return this.#copy({
+      detail: `${this.detail} (by way of ${via})`,
+      remedy: `${this.remedy ?? ''} If the partner has not seen the connection, look at the log of the parent.`,
     });
+  }
+
+  #copy({ detail = this.detail, ...change }: Omit<FaultOptions, 'subject'> & { readonly detail?: string }): Fault {
+    const { code, subject, remedy, retryAfter, challenges, cause, facts } = this;
+    return new Fault(code, detail, { subject, remedy, retryAfter, challenges, cause, facts, ...change });
   }
 
   /** The row of `FAULTS` for its code. */

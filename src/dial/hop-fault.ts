@@ -29,7 +29,7 @@ export interface HopFaultOptions {
   /** The parent, as named by nameParent; absent: the detail is about parents further on. */
   readonly subject?: string;
   readonly about: About;
-  readonly remedy: string;
+  readonly remedy: string | null;
   readonly cause?: unknown;
   readonly facts?: FaultFacts;
 }
@@ -68,7 +68,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
       ? fault
       : new HopFault(fault.code === 'hop-timeout' ? 'hop-timeout' : 'hop-failed', hop, fault.message, {
           about: 'parent',
-          remedy: fault.remedy ?? '',
+          remedy: fault.remedy,
           cause: fault,
           facts: fault.facts,
         });
@@ -84,7 +84,7 @@ export function wayFault(error: unknown, { hop, parent }: HopParent): Fault {
   });
 }
 
-function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string {
+function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string | null {
   switch (code) {
     case 'connection-refused':
       return `Check that the parent listens on the port in hops.${name}.url.`;
@@ -95,7 +95,7 @@ function wayRemedy({ code, remedy }: Fault, { name }: HopConfig): string {
     case 'name-not-found':
       return `Check the spelling in hops.${name}.url, and that the DNS server asked from here knows the name.`;
     default:
-      return remedy ?? '';
+      return remedy;
   }
 }
 
@@ -106,5 +106,5 @@ export function joinHopFaults(faults: readonly HopFault[]): Fault {
   if (faults.length === 1) return first;
   const about = faults.some((fault) => fault.about === 'either') ? 'either' : first.about;
   const list = [...new Set(faults.map(({ message }) => message))].join('; ');
-  return new HopFault(first.code as HopCode, first.hop, list, { about, remedy: first.remedy ?? '', cause: first, facts: first.facts });
+  return new HopFault(first.code as HopCode, first.hop, list, { about, remedy: first.remedy, cause: first, facts: first.facts });
 }

@@ -290,10 +290,10 @@ export function checkAddresses(addresses: readonly string[], port: number, guard
   const [first] = refusals;
   if (permitted.length > 0 || first === undefined) return permitted;
   if (refusals.length === 1) throw first;
-  const { subject } = first;
+  const { subject, remedy } = first;
   throw new Fault(first.code, refusals.map((refusal) => (refusal.subject === subject ? refusal.detail : refusal.message)).join('; '), {
-    ...(subject === null ? {} : { subject }),
+    subject,
     cause: first,
-    ...(first.remedy === null ? {} : { remedy: first.remedy }),
+    remedy,
   });
 }

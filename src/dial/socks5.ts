@@ -32,43 +32,29 @@ const PORT_LENGTH = 2;
 
 type SocksRefusal = Omit<HandshakeFailure, 'detail'> & { readonly words: string };
 
-const beyond = (words: string): SocksRefusal => ({
-  code: 'hop-upstream-failed',
-  about: 'beyond',
+const reply = (code: SocksRefusal['code'], about: SocksRefusal['about'], words: string, remedy: string): SocksRefusal => ({
+  code,
+  about,
   words,
-  remedy: 'Check name, routes and firewalls from the parent to the upstream.',
+  remedy,
 });
+const beyond = (words: string): SocksRefusal =>
+  reply('hop-upstream-failed', 'beyond', words, 'Check name, routes and firewalls from the parent to the upstream.');
+
+const CHECK_SOCKS = 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.';
+const GIVE_CREDENTIALS = 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.';
+const CHECK_CREDENTIALS = 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.';
 
 /** RFC 1928 §6. */
 const REPLIES: Readonly<Record<number, SocksRefusal>> = {
-  1: {
-    code: 'hop-failed',
-    about: 'either',
-    words: 'general SOCKS server failure',
-    remedy: 'Check the log of the parent: it may not reach the upstream.',
-  },
-  2: {
-    code: 'hop-refused',
-    about: 'beyond',
-    words: 'connection not allowed by ruleset',
-    remedy: 'Have the parent permit this host and port from here.',
-  },
+  1: reply('hop-failed', 'either', 'general SOCKS server failure', 'Check the log of the parent: it may not reach the upstream.'),
+  2: reply('hop-refused', 'beyond', 'connection not allowed by ruleset', 'Have the parent permit this host and port from here.'),
   3: beyond('network unreachable'),
   4: beyond('host unreachable'),
   5: beyond('connection refused'),
   6: beyond('TTL expired'),
-  7: {
-    code: 'hop-failed',
-    about: 'parent',
-    words: 'command not supported',
-    remedy: 'Use a parent that supports the SOCKS command CONNECT.',
-  },
-  8: {
-    code: 'hop-failed',
-    about: 'either',
-    words: 'address type not supported',
-    remedy: 'Use a parent that supports this kind of address.',
-  },
+  7: reply('hop-failed', 'parent', 'command not supported', 'Use a parent that supports the SOCKS command CONNECT.'),
+  8: reply('hop-failed', 'either', 'address type not supported', 'Use a parent that supports this kind of address.'),
 };
 
 /** A handshake that requests a connection by SOCKS5, once. Sends a password only if the parent asks for one. */
@@ -76,22 +62,9 @@ export function createSocks5({ host, port, credentials }: Socks5Options): HopHan
   const asked = `SOCKS CONNECT ${formatAuthority(host, port)}`;
   const failed = ({ words, ...refusal }: SocksRefusal): HandshakeStep => ({ step: 'failed', ...refusal, detail: words });
   const garbage = (words: string): HandshakeStep =>
-    failed({
-      code: 'hop-failed',
-      about: 'parent',
-      words: `${words} instead of a SOCKS5 answer to ${asked}`,
-      remedy: 'Check that a SOCKS5 server listens there: the scheme and the port of the parent.',
-    });
+    failed(reply('hop-failed', 'parent', `${words} instead of a SOCKS5 answer to ${asked}`, CHECK_SOCKS));
   const denied = (words: string): HandshakeStep =>
-    failed({
-      code: 'hop-credentials',
-      about: 'parent',
-      words,
-      remedy:
-        credentials === null
-          ? 'Put user:password into a file of one line, and name it in hops.<name>.credentialsFile.'
-          : 'Check the file in hops.<name>.credentialsFile: the parent does not accept its content.',
-    });
+    failed(reply('hop-credentials', 'parent', words, credentials === null ? GIVE_CREDENTIALS : CHECK_CREDENTIALS));
   const more = (send: Buffer | null): HandshakeStep => ({ step: 'more', send });
 
   let held: Buffer = Buffer.alloc(0);

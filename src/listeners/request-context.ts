@@ -402,7 +402,8 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#end(null, 'upstream');
   }
 
-  onFault(fault: Fault, answerable: boolean): void {
+  onFault(cause: Fault, answerable: boolean): void {
+    const fault = cause.by(cause.facts.opened?.via ?? this.record.via);
     this.#noteUpstream(fault);
     if (answerable && fault.code !== 'client-closed') {
       this.refuse(fault);
@@ -451,8 +452,9 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#environment.telemetry.tunnelAnswered(this.record);
   }
 
-  onTunnelEnd(fault: Fault | null, closedBy: ClosedBy): void {
-    const { unanswered, bytesReceived } = this.record;
+  onTunnelEnd(cause: Fault | null, closedBy: ClosedBy): void {
+    const { unanswered, bytesReceived, via } = this.record;
+    const fault = cause === null ? null : cause.by(via);
     // Like a request without an answer. Once there was one, a reset may be how the upstream ends.
     if (fault !== null && (closedBy === 'upstream' || fault.code === 'upstream-silent') && unanswered) this.#noteUpstream(fault);
     // A client that ends its direction may only have sent something, but TLS is nothing without an answer.

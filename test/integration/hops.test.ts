@@ -1,6 +1,7 @@
 /** A whole proxy that goes to ECO by parents: every form, what the log and the metrics tell, and refusals. */
 import t, { type Test } from 'tap';
 import { ask, FORMS, TERMINATED } from '../support/ask.ts';
+import { startOdd } from '../support/hop-door.ts';
 import { type HopLabOptions, LOGIN, startHopLab, startParentProxy } from '../support/hop-lab.ts';
 import { accessLines } from '../support/hostile.ts';
 import { ECO, labCertificates } from '../support/lab.ts';
@@ -119,6 +120,25 @@ t.test('refusals and failures of the parent, as the client and the log see them'
   const { samples } = await lab.scrape();
   t.equal(samples.get('eco_egress_upstream_errors_total{destination="eco",error="hop-refused"}'), 4);
   t.strictSame(lab.log.filter(({ msg }) => msg === 'a parent proxy failed, and is tried after the others for now').length, 1, 'told once');
+});
+
+t.test('a connection that a parent has confirmed and then closes: the parent is named, since the partner may never have seen it', async (t) => {
+  // As ss-local does before it has reached anybody.
+  const port = await startOdd(t, 'http', (socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      socket.once('data', () => socket.end());
+    });
+  });
+  const lab = await startHopLab(t, { hops: { edge: { url: `http://parent.test:${port}` } } });
+  const route = `by way of edge (parent.test:${port})`;
+  for (const [form, code] of [['forward', 'upstream-cut'], ['gateway', 'tls-failed']] as const) {
+    const { text } = await ask(lab, form);
+    t.match(JSON.parse(text), { code, detail: new RegExp(`closed the connection.* \\(${RegExp.escape(route)}\\)$`), remedy: /look at the log of the parent\.$/ }, form);
+  }
+  const { client } = await openSteered(t, lab).then((steered) => ({ client: steered }), () => ({ client: null }));
+  t.equal(client, null, 'TLS that was steered fails');
+  t.match(await lab.logged((line) => line['form'] === 'sni'), { code: 'upstream-cut', via: /^edge \(/, detail: /by way of edge/ });
 });
 
 t.test('ourselves as a parent: a loop, by address and by Via', async (t) => {
