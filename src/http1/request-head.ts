@@ -28,6 +28,7 @@ export interface RequestHead {
   readonly upgrade: string;
   readonly authorization: string;
   readonly maxForwards: string;
+  readonly destination: string;
 }
 
 /** Shared by all that have none; `add` creates another before it writes. */
@@ -74,6 +75,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
   let upgrade = '';
   let authorization = '';
   let maxForwards = '';
+  let destination = '';
   let close = version !== '1.1';
   const fields = readFields(text, lineEnd === -1 ? text.length : lineEnd + 2, { most, lenient: false }, (name, value) => {
     // Only names of these lengths matter here, and most names have another.
@@ -95,6 +97,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
         break;
       case 11:
         if (name.toLowerCase() === 'traceparent') traceparent = joinValues(traceparent, value);
+        else if (name.toLowerCase() === 'destination') destination = joinValues(destination, value);
         break;
       case 12:
         if (name.toLowerCase() === 'max-forwards') maxForwards = joinValues(maxForwards, value);
@@ -132,6 +135,7 @@ export function readRequestHead(text: string, most: number): RequestHead {
     upgrade,
     authorization,
     maxForwards,
+    destination,
   };
 }
 

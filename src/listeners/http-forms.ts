@@ -256,7 +256,13 @@ export class HttpForms {
       maxForwards: maxForwards === null ? null : maxForwards - 1,
       trace: record.trace,
     });
-    for (const overriding of overridingMethods(fields)) judgeOverriding(egress, permit, overriding, record);
+    for (const overriding of overridingMethods(fields))
+      judgeToo(egress, permit, { method: overriding }, record, `a field overrides the method with ${show(overriding)}`);
+    // RFC 4918 §10.3: where COPY and MOVE write to. With another meaning it is neither a URL nor an absolute path.
+    if (/^(?:[a-z][a-z0-9+.-]*:)?\//i.test(head.destination)) {
+      const path = pathOf(head.destination.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*|#.*$/gi, ''));
+      judgeToo(egress, permit, { path }, record, `the Destination field names ${show(path)}`);
+    }
     request.startExchange(
       {
         pool: egress.pool(permit, origin),
@@ -285,10 +291,10 @@ function checkConnection({ fault, proof }: ClientConnection): void {
   if (reason !== null) throw new Fault('client-certificate', reason, { remedy: 'connect again, with a certificate that is valid now' });
 }
 
-/** A partner may obey the method in a field in place of the request's: both have to be permitted, by the same destination. @throws {Fault} */
-function judgeOverriding(egress: Egress, { ask, verdict: { destination } }: Permit, method: string, record: AccessRecord): void {
-  const asked = { ...ask, method, ...(destination === null ? {} : { destination: destination.name }) };
-  const denial = egress.judge(asked, record, `a field overrides the method with ${show(method)}: `);
+/** What a partner may obey in a field, besides or in place of the request line, has to be permitted by the same destination. @throws {Fault} */
+function judgeToo(egress: Egress, { ask, verdict: { destination } }: Permit, other: Partial<Ask>, record: AccessRecord, why: string): void {
+  const asked = { ...ask, ...other, ...(destination === null ? {} : { destination: destination.name }) };
+  const denial = egress.judge(asked, record, `${why}: `);
   if (denial !== null) throw denial;
 }
 

@@ -92,6 +92,7 @@ const TRAILER_DROPPED: ReadonlySet<string> = new Set([
     'www-authenticate',
     'cache-control',
     'location',
+    'destination',
     'date',
     'via',
   ],
@@ -103,18 +104,8 @@ const NOT_NOMINATED: ReadonlySet<string> = new Set(['', 'close', 'keep-alive', '
 
 /** Whether one of the `Via` elements was written by `name` (RFC 9110 §7.6.3: received-protocol, received-by). */
 export function viaNames(via: readonly string[], name: string): boolean {
-  for (const value of via) {
-    for (const element of value.split(',')) {
-      if (
-        element
-          .trim()
-          .split(/[ \t]+/, 2)[1]
-          ?.toLowerCase() === name
-      )
-        return true;
-    }
-  }
-  return false;
+  const receivedBy = (element: string): string | undefined => element.trim().split(/[ \t]+/, 2)[1];
+  return via.some((value) => value.split(',').some((element) => receivedBy(element)?.toLowerCase() === name));
 }
 
 /**
@@ -305,9 +296,8 @@ function trailersThat(fields: RawFields, cross: (name: string) => boolean): stri
   const out: string[] = [];
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const name = fields[i] ?? '';
-    const lower = name.toLowerCase();
     const read = fieldName(name);
-    if (!TRAILER_DROPPED.has(read) && !REQUEST_ACTIONS.has(read) && cross(lower)) out.push(name, fields[i + 1] ?? '');
+    if (!TRAILER_DROPPED.has(read) && !REQUEST_ACTIONS.has(read) && cross(name.toLowerCase())) out.push(name, fields[i + 1] ?? '');
   }
   return out;
 }

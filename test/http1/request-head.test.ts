@@ -166,14 +166,14 @@ t.test('whether the connection may carry another request', async (t) => {
 
 t.test('what else is read out of the fields', async (t) => {
   t.match(
-    read(withFields('VIA: 1.1 a', 'via: 1.0 b', 'Proxy-Authorization: Basic x', 'proxy-authorization: Bearer y', 'TraceParent: tp', 'Expect: 100-continue', 'Upgrade: websocket', 'AUTHORIZATION: NTLM z', 'Max-Forwards: 3', 'Host: other')),
-    { hosts: ['h', 'other'], via: ['1.1 a', '1.0 b'], proxyAuthorization: ['Basic x', 'Bearer y'], traceparent: 'tp', expect: '100-continue', upgrade: 'websocket', authorization: 'NTLM z', maxForwards: '3' },
+    read(withFields('VIA: 1.1 a', 'via: 1.0 b', 'Proxy-Authorization: Basic x', 'proxy-authorization: Bearer y', 'TraceParent: tp', 'Expect: 100-continue', 'Upgrade: websocket', 'AUTHORIZATION: NTLM z', 'Max-Forwards: 3', 'DESTINATION: /d', 'Host: other')),
+    { hosts: ['h', 'other'], via: ['1.1 a', '1.0 b'], proxyAuthorization: ['Basic x', 'Bearer y'], traceparent: 'tp', expect: '100-continue', upgrade: 'websocket', authorization: 'NTLM z', maxForwards: '3', destination: '/d' },
   );
   const plain = read('GET / HTTP/1.1');
-  t.strictSame(plain, { method: 'GET', target: '/', version: '1.1', fields: [], framing: { kind: 'none' }, keepAlive: true, hosts: [], via: [], proxyAuthorization: [], traceparent: '', expect: '', upgrade: '', authorization: '', maxForwards: '' });
+  t.strictSame(plain, { method: 'GET', target: '/', version: '1.1', fields: [], framing: { kind: 'none' }, keepAlive: true, hosts: [], via: [], proxyAuthorization: [], traceparent: '', expect: '', upgrade: '', authorization: '', maxForwards: '', destination: '' });
   t.match(read(withFields('Expect: a', 'Expect: b', 'Upgrade: h2c', 'Upgrade: websocket')), { expect: 'a, b', upgrade: 'h2c, websocket' }, 'lists are lists');
-  t.match(read(withFields('Max-Forwards: 0', 'Max-Forwards: 5', 'Authorization: NTLM x', 'Authorization: Basic y', 'traceparent: a', 'traceparent: b')), { maxForwards: '0, 5', authorization: 'NTLM x, Basic y', traceparent: 'a, b' }, 'no first one is lost behind a second');
-  t.match(read(withFields('vix: 1', 'hosx: 1', 'expecx: 1', 'upgradx: 1', 'traceparenx: 1', 'max-forwardx: 1', 'authorizatiox: 1', 'proxy-authorizatiox: 1', 'connectiox: close')), { hosts: ['h'], via: { length: 0 }, expect: '', upgrade: '', traceparent: '', maxForwards: '', authorization: '', proxyAuthorization: { length: 0 }, keepAlive: true }, 'neighbours of the same length');
+  t.match(read(withFields('Max-Forwards: 0', 'Max-Forwards: 5', 'Authorization: NTLM x', 'Authorization: Basic y', 'traceparent: a', 'traceparent: b', 'Destination: /a', 'Destination: /b')), { maxForwards: '0, 5', authorization: 'NTLM x, Basic y', traceparent: 'a, b', destination: '/a, /b' }, 'no first one is lost behind a second');
+  t.match(read(withFields('vix: 1', 'hosx: 1', 'expecx: 1', 'upgradx: 1', 'traceparenx: 1', 'destinatiox: 1', 'max-forwardx: 1', 'authorizatiox: 1', 'proxy-authorizatiox: 1', 'connectiox: close')), { hosts: ['h'], via: { length: 0 }, expect: '', upgrade: '', traceparent: '', destination: '', maxForwards: '', authorization: '', proxyAuthorization: { length: 0 }, keepAlive: true }, 'neighbours of the same length');
 });
 
 t.test('as many fields as may be, and one more', async (t) => {

@@ -214,6 +214,28 @@ t.test('a field by which a partner may take another method', async (t) => {
   t.equal((await ask(lab, 'forward', { method: 'POST', headers: ['X-HTTP-Method-Override', 'delete'] })).status, 403, 'as written');
 });
 
+t.test('where COPY and MOVE write to has to be permitted too (RFC 4918 §10.3)', async (t) => {
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.destinations.eco['http'] = { paths: ['/pub/*'] };
+    },
+  });
+  const status = async (form: (typeof TERMINATED)[number], ...values: string[]): Promise<unknown> => {
+    const { status, text } = await ask(lab, form, { method: 'MOVE', path: '/pub/a', headers: values.flatMap((value) => ['destination', value]) });
+    return status === 200 ? status : (JSON.parse(text) as { code: string }).code;
+  };
+  for (const form of TERMINATED) {
+    for (const value of ['/pub/b', `http://${ECO}/pub/b`, `HTTPS://${ECO}/pub/b?/c#d`, 'Toronto', 'Berlin/Mitte', '']) t.equal(await status(form, value), 200, `${form} ${value}`);
+    for (const value of ['/priv/b', `http://${ECO}/priv/b`, `http://${ECO}:80/pub`]) t.equal(await status(form, value), 'path-not-allowed', `${form} ${value}`);
+    for (const value of ['/pub/../priv/b', '/pub/..#', '//h/pub/b', 'http:/pub/b', `http://${ECO}?/pub/b`, '/pub/%2e%2e/b']) t.equal(await status(form, value), 'path-ambiguous', `${form} ${value}`);
+    t.equal(await status(form, '/pub/b', '/priv/b'), 'path-ambiguous', 'two');
+  }
+  const { text } = await ask(lab, 'forward', { method: 'MOVE', path: '/pub/a', headers: ['Destination', '/priv/b'] });
+  t.match(text, /the Destination field names \/priv\/b: /);
+  const free = await startLab(t);
+  t.equal((await ask(free, 'forward', { method: 'MOVE', headers: ['Destination', '/priv//b'] })).status, 200, 'where paths are not limited');
+});
+
 t.test('it passes where methods are not limited, or where it does not reach the partner', async (t) => {
   const free = await startLab(t);
   t.equal((await ask(free, 'forward', { method: 'POST', headers: ['X-HTTP-Method-Override', 'DELETE'] })).status, 200);
