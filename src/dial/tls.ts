@@ -41,8 +41,10 @@ interface Context {
 
 interface KeptSession {
   readonly ticket: Buffer;
-  /** Ms since the epoch: nothing is verified again when it is resumed, neither the certificate nor those that issued it. */
+  /** By performance.now(), ms: nothing is verified again when it is resumed, neither the certificate nor those that issued it. */
   readonly until: number;
+  /** When the certificate expires, ms since the epoch. */
+  readonly expires: number;
 }
 
 /** How long what was verified is relied upon, however often the session is renewed, ms. */
@@ -79,7 +81,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       return;
     }
     const kept = context.sessions.get(sessionKey);
-    const resumed = kept !== undefined && Date.now() < kept.until ? kept : null;
+    const resumed = kept !== undefined && performance.now() < kept.until && Date.now() < kept.expires ? kept : null;
     const tls = tlsConnect({
       socket,
       secureContext: context.secure,
@@ -133,8 +135,11 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     tls.on('close', onClose);
     // TLS 1.3 issues tickets after the handshake and more than once: the latest counts.
     tls.on('session', (ticket) => {
-      const verified = (): number => Math.min(Date.now() + LONGEST_TRUST, tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0);
-      context.sessions.set(sessionKey, { ticket, until: resumed !== null && tls.isSessionReused() ? resumed.until : verified() });
+      const { until, expires } =
+        resumed !== null && tls.isSessionReused()
+          ? resumed
+          : { until: performance.now() + LONGEST_TRUST, expires: tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0 };
+      context.sessions.set(sessionKey, { ticket, until, expires });
     });
     tls.once('secureConnect', () => {
       end();

@@ -8,6 +8,7 @@ import {
   type IncidentFinding,
   type IncidentRule,
   isDateFault,
+  isWithin,
   type NamelessFinding,
   linesOfHttp,
   linesOfTls,
@@ -183,7 +184,7 @@ function findHttp({ destinations, at }: IncidentEvidence, earlier: readonly Inci
     if (http === null || !failsForClients(destination, at)) return [];
     const { fault, status } = http;
     const behind = destination.via.length > 0 && fault !== null;
-    const seen = destination.lastError !== null && at - destination.lastError.at <= RECENT_MS;
+    const seen = destination.lastError !== null && isWithin(destination.lastError.at, at, RECENT_MS);
     const before = destination.lastOk === null ? '' : `; the last one that succeeded was at ${utc(destination.lastOk)}`;
     return [
       finding(destination, {
@@ -223,7 +224,7 @@ function requestLines({ failures, lastError }: DestinationEvidence): EvidenceLin
 
 /** Requests of clients fail with the same answer, or there were none to compare. */
 function failsForClients({ last, lastOk, lastError, failures, circuits }: DestinationEvidence, now: number): boolean {
-  const recent = (at: number): boolean => now - at <= RECENT_MS;
+  const recent = (at: number): boolean => isWithin(at, now, RECENT_MS);
   if (last === 'error' || last === 'failed' || circuits.length > 0) return true;
   if (lastError !== null && recent(lastError.at)) return true;
   return failures.some(({ at, code }) => recent(at) && UNANSWERED_CODES.has(code)) || lastOk === null || !recent(lastOk);
@@ -235,9 +236,9 @@ function findRequests({ destinations, at: now }: IncidentEvidence, earlier: read
     const { name, failures, last, via } = destination;
     if (earlier.some((one) => one.destination === name || (one.destination === null && one.explains.length > 0))) return [];
     const unanswered = failures.filter(({ code }) => UNANSWERED_CODES.has(code));
-    const fresh = unanswered.filter(({ at }) => now - at <= MOMENT_MS);
+    const fresh = unanswered.filter(({ at }) => isWithin(at, now, MOMENT_MS));
     const [latest] = unanswered;
-    const lasting = last === 'failed' && latest === failures[0] && now - (latest?.at ?? -Infinity) <= RECENT_MS;
+    const lasting = last === 'failed' && latest === failures[0] && isWithin(latest?.at ?? -Infinity, now, RECENT_MS);
     if (fresh.length < MANY_UNANSWERED && !lasting) return [];
     const code = latest?.code ?? 'upstream-cut';
     const behind = via.length > 0;

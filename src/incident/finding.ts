@@ -51,6 +51,9 @@ export interface IncidentRule {
 /** A minute: later events count as now. */
 export const RECENT_MS = 60_000;
 
+/** Whether it happened at most `ms` before `now`, or while this was tried. What lies further ahead is older: the clock was set back since. */
+export const isWithin = (at: number, now: number, ms: number): boolean => Math.abs(now - at) <= ms;
+
 /** `2026-03-02T12:00:00Z`: to the second. NaN where a certificate that a server showed has no such time. */
 export function utc(at: number): string {
   return Number.isNaN(at) ? 'a time that cannot be read' : `${new Date(at).toISOString().slice(0, 19)}Z`;

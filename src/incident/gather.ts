@@ -18,7 +18,7 @@ import { type HealthView, LAST_OUTCOMES } from '../telemetry/destination-health.
 import { bound } from '../telemetry/safe-text.ts';
 import { takeTurns } from '../turns.ts';
 import type { DeniedRequests, DestinationEvidence, IncidentEvidence, NameTry, ProxyEvidence, SourceEvidence } from './evidence.ts';
-import { outcomeOfTry, RECENT_MS } from './finding.ts';
+import { isWithin, outcomeOfTry, RECENT_MS } from './finding.ts';
 import { type IncidentVerdict, judgeIncident } from './judge.ts';
 import { readSentSegments, sentBetween } from './retransmits.ts';
 import { tryAddress, type TryContext, tryName, tryParents, tryRoute } from './try-destination.ts';
@@ -277,7 +277,8 @@ function groupRefusals(denials: readonly DenialRecord[], now: number, loadedAt: 
   const recent = denials.filter(
     ({ time, verdict, destination }) =>
       verdict === 'deny' &&
-      Date.parse(time) >= Math.max(now - RECENT_MS, loadedAt) &&
+      isWithin(Date.parse(time), now, RECENT_MS) &&
+      (Date.parse(time) >= loadedAt || loadedAt > now) &&
       (asked === null || destination === asked || destination === '-'),
   );
   return [

@@ -1,7 +1,7 @@
 /** The rules about causes in the proxy, its policy, and the pods that ask. Pure. */
 import { FAULTS } from '../errors.ts';
 import type { DeniedRequests, IncidentEvidence } from './evidence.ts';
-import { type IncidentFinding, type IncidentRule, type NamelessFinding, completeFinding, utc } from './finding.ts';
+import { type IncidentFinding, type IncidentRule, type NamelessFinding, completeFinding, isWithin, utc } from './finding.ts';
 
 /** Event loop delay that slows every answer, ms; and the delay that makes time limits expire. */
 const SLOW_LOOP_MS = 500;
@@ -99,7 +99,7 @@ function findLateness({ proxy: { eventLoopMs } }: IncidentEvidence): NamelessFin
 /** A change within this time, ms, may be why requests are denied: what was denied later has more often another reason. */
 const CHANGE_MS = 900_000;
 
-const isFresh = ({ at }: { readonly at: number }, now: number): boolean => now - at <= CHANGE_MS;
+const isFresh = ({ at }: { readonly at: number }, now: number): boolean => isWithin(at, now, CHANGE_MS);
 
 /** Denials of hosts that the policy knows: a rule may have been removed. */
 function findPolicy({ denials, proxy, at: now }: IncidentEvidence): NamelessFinding[] {

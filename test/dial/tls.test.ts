@@ -109,9 +109,9 @@ t.test('a session ends with the certificate that it was verified by', async (t) 
 });
 
 t.test('a session is resumed for an hour after what was verified, however often it has been renewed', async (t) => {
-  const { now } = Date;
+  const now = performance.now.bind(performance);
   let ahead = 0;
-  t.intercept(Date, 'now', { value: () => now() + ahead });
+  t.intercept(performance, 'now', { value: () => now() + ahead });
   for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
     const port = await startServer(t, { maxVersion });
     const config = { ...trusting };
@@ -121,6 +121,22 @@ t.test('a session is resumed for an hour after what was verified, however often 
       t.match(await read(await shake(port, { config })), { reused }, `${maxVersion} after ${minutes} minutes`);
     }
   }
+});
+
+t.test('a clock that is set back does not prolong the hour', async (t) => {
+  const wall = Date.now;
+  const monotonic = performance.now.bind(performance);
+  let passed = 0;
+  let back = 0;
+  t.intercept(Date, 'now', { value: () => wall() + passed - back });
+  t.intercept(performance, 'now', { value: () => monotonic() + passed });
+  const port = await startServer(t, { maxVersion: 'TLSv1.2' });
+  const config = { ...trusting };
+  t.match(await read(await shake(port, { config })), { reused: false });
+  back = 86_400_000;
+  t.match(await read(await shake(port, { config })), { reused: true });
+  passed = 61 * 60_000;
+  t.match(await read(await shake(port, { config })), { reused: false });
 });
 
 t.test('sessions are resumed, for the same name and the same settings only', async (t) => {

@@ -116,6 +116,21 @@ t.test('a certificate that has expired, one that ends in the thirteenth month, a
   }
 });
 
+t.test('a clock that was ahead and is set back: what was denied before is not of the last minute, and what is denied since is', async (t) => {
+  const { now } = Date;
+  let ahead = 3_600_000;
+  t.intercept(Date, 'now', { value: () => now() + ahead });
+  const lab = await start(t, { configure: (draft) => void draft.rules.splice(0, 1, { clients: ['pods'], destinations: ['eco'], methods: ['GET'] }) });
+  const deny = async (): Promise<void> => {
+    for (let count = 0; count < 20; count += 1) t.equal((await fetch(`${lab.url}/eco/x`, { method: 'PUT', body: 'x' })).status, 403);
+  };
+  await deny();
+  ahead = 0;
+  t.match(await verdictOf(t, lab), { state: 'ok' });
+  await deny();
+  t.match(await verdictOf(t, lab), { part: 'pod', sentence: /asks for what the policy does not permit: method-not-allowed/ });
+});
+
 t.test('500 for clients, too', async (t) => {
   const lab = await start(t, { onRequest: (_request, response) => void response.writeHead(500).end() });
   t.match(await verdictOf(t, lab), { state: 'broken', part: 'partner-application', confidence: 'likely', sentence: /answered with status 500/ }, 'nothing has been asked of it yet that could say otherwise');
