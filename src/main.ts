@@ -5,7 +5,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { type CommandIo, EXIT, heedEarlySignals, openStandardOutput, readDotenv } from './cli/io.ts';
+import { type CommandIo, EXIT, heedEarlySignals, openStandardOutput, readDotenv, WrongPlace } from './cli/io.ts';
 import { VERSION } from './version.ts';
 
 // Before anything larger is loaded.
@@ -255,7 +255,7 @@ function refuseEmpty(command: Command): void {
 
 /** Sets missing variables of the environment from `.env` of the working directory, if there is one. With `--settings` they are those of a process elsewhere. */
 async function fillEnvironment(): Promise<void> {
-  const text = process.argv.some((arg) => arg.startsWith('--settings')) ? null : readDotenv();
+  const text = process.argv.some((arg) => arg.startsWith('--settings')) ? null : await readDotenv();
   if (text === null) return;
   const { parse, populate } = await import('dotenv');
   populate(process.env, parse(text));
@@ -297,7 +297,11 @@ try {
   if (error instanceof CommanderError) {
     endWith(error.exitCode === 0 ? EXIT.ok : EXIT.usage);
   } else {
-    process.stderr.write(`eco-egress: ${describeError(error)}\n`);
-    endWith(EXIT.failed);
+    // Only what is relative needs a working directory.
+    const gone = error instanceof Error && 'syscall' in error && error.syscall === 'uv_cwd';
+    process.stderr.write(
+      `eco-egress: ${gone ? 'the working directory has been deleted. Change to one that exists.' : describeError(error)}\n`,
+    );
+    endWith(gone || error instanceof WrongPlace ? EXIT.usage : EXIT.failed);
   }
 }

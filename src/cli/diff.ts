@@ -1,5 +1,5 @@
 /** `eco-egress diff`: the effect of a change of a configuration file, by the code that decides on requests. Starts nothing, and looks nothing up. */
-import { type ConfigFinding, formatFindings } from '../config/finding.ts';
+import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { readMoment } from '../config/read-scalar.ts';
 import { formatMoment } from '../policy/deny.ts';
@@ -10,6 +10,7 @@ import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
 import { compareOthers, type OtherChange, type OtherChanges } from '../reload/other-changes.ts';
 import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
+import { tellFaults } from './open-config.ts';
 
 /** Arguments of `diff`, as written. */
 export interface DiffOptions {
@@ -37,11 +38,7 @@ function compareFiles({ json = false, failOn, at }: DiffOptions, io: CommandIo, 
   const files = [before, after].map((file) => loadConfig({ file, env: io.env, policyOnly: true }));
   const faults = files.flatMap((file): readonly ConfigFinding[] => (file.ok ? [] : file.faults));
   const [one, other] = files;
-  if (one?.ok !== true || other?.ok !== true)
-    return misuse(
-      io,
-      `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`.trimEnd(),
-    );
+  if (one?.ok !== true || other?.ok !== true) return tellFaults(faults, io);
   let diff: PolicyDiff;
   try {
     diff = comparePolicyConfigs(one.config, other.config, start.value, new BoundedMeter(MOST_STEPS_OF_DIFF));

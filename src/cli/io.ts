@@ -146,13 +146,17 @@ export function replaceFile(path: string, text: string): void {
   }
 }
 
-/** The text of `.env` in the working directory; null: there is none. @throws Error when it cannot be read */
-export function readDotenv(): string | null {
+/** The command never ran, because of where it was started. */
+export class WrongPlace extends Error {}
+
+/** The text of `.env` in the working directory; null: there is none. @throws WrongPlace when it cannot be read */
+export async function readDotenv(): Promise<string | null> {
   try {
     // dotenv would find no variable in UTF-16, and the defaults would be used without a message.
     return readUtf8('.env');
   } catch (error) {
     if (!(error instanceof Error) || ('code' in error && error.code === 'ENOENT')) return null;
-    throw new Error(`.env cannot be read: ${error.message}`);
+    const { describeFileError } = await import('../config/named-files.ts');
+    throw new WrongPlace(`.env cannot be read: ${describeFileError(error)}. Correct it, or start in another directory.`);
   }
 }

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { formatFindings } from '../config/finding.ts';
+import { type ConfigFinding, formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import type { ReadFile } from '../config/named-files.ts';
-import type { CommandIo } from './io.ts';
+import { type CommandIo, EXIT } from './io.ts';
 
 /** Absolute path of the configuration file in the package, used when no file is named. */
 export const SHIPPED_CONFIG = fileURLToPath(new URL('../../deploy/config/egress.yaml', import.meta.url));
@@ -20,12 +20,16 @@ export function openConfig(option: string | undefined, io: CommandIo, readFile?:
   const file = chooseConfigFile(option, io.env);
   const result = loadConfig({ file, env: io.env, ...(readFile === undefined ? {} : { readFile }) });
   if (result.ok) return result;
-  const heading =
-    result.faults.length === 1
-      ? `One fault in ${file}: fix it and try again.`
-      : `${result.faults.length} faults in ${file}: fix them and try again.`;
-  io.stderr.write(`${heading}\n\n${formatFindings(result.faults, 'fault', io.stderr)}`);
+  tellFaults(result.faults, io, ` in ${file}`);
   return null;
+}
+
+/** Prints every fault. @param place of all of them, for the heading. @returns the exit code */
+export function tellFaults(faults: readonly ConfigFinding[], { stderr }: Pick<CommandIo, 'stderr'>, place = ''): number {
+  const heading =
+    faults.length === 1 ? `One fault${place}: fix it and try again.` : `${faults.length} faults${place}: fix them and try again.`;
+  stderr.write(`${heading}\n\n${formatFindings(faults, 'fault', stderr)}`);
+  return EXIT.usage;
 }
 
 function shorten(path: string): string {

@@ -6,6 +6,7 @@ import { loadConfig, type LoadResult } from '../config/load.ts';
 import { messageOf } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
 import { Service } from '../service.ts';
+import { explainLoss } from '../telemetry/log-sink.ts';
 import { type CommandIo, EXIT, onEndingSignal } from './io.ts';
 import { explainStart } from './explain.ts';
 import { tuneV8 } from './tune-v8.ts';
@@ -59,6 +60,7 @@ export async function runServe(options: ServeOptions, io: CommandIo): Promise<nu
     loaded: opened,
     loadAgain,
     logDestination: io.stdout,
+    logSink: { onUntold: (loss) => void io.stderr.write(`${explainLoss(loss)}\n`) },
     openFiles: readOpenFileLimit(),
     hostName: hostname(),
     instance: io.env['POD_NAME'] || hostname(),

@@ -3,7 +3,6 @@ import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { createTwoFilesPatch } from 'diff';
-import { formatFindings } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { describeFileError } from '../config/named-files.ts';
 import { readUtf8 } from '../config/read-files.ts';
@@ -19,7 +18,7 @@ import { SeenDenials } from '../suggest/seen-denials.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { askAdmin, readProblem } from './ask-admin.ts';
 import { type CommandIo, EXIT, misuse, replaceFile } from './io.ts';
-import { chooseConfigFile } from './open-config.ts';
+import { chooseConfigFile, tellFaults } from './open-config.ts';
 
 /** Arguments of `suggest`, as written. */
 export interface SuggestOptions {
@@ -48,11 +47,7 @@ export async function runSuggest(options: SuggestOptions, io: CommandIo, ...logs
     return misuse(io, `--min-count ${options.minCount} is not a number of requests: write 1 or more.`);
   const file = chooseConfigFile(options.config, io.env);
   const loaded = loadConfig({ file, env: io.env, policyOnly: true });
-  if (!loaded.ok)
-    return misuse(
-      io,
-      `${loaded.faults.length === 1 ? 'One fault: fix it and try again.' : `${loaded.faults.length} faults: fix them and try again.`}\n\n${formatFindings(loaded.faults, 'fault', io.stderr)}`.trimEnd(),
-    );
+  if (!loaded.ok) return tellFaults(loaded.faults, io);
   const { text } = loaded;
   const seen = await gatherDenials(logs, options, io);
   if (typeof seen === 'number') return seen;

@@ -2,7 +2,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Complain, type ConfigFinding, formatFindings } from '../config/finding.ts';
+import type { Complain, ConfigFinding } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { describeFileError, type ReadFile } from '../config/named-files.ts';
 import { ReadFiles } from '../config/read-files.ts';
@@ -19,6 +19,7 @@ import { complainOfNames, type PolicyTests, readPolicyTests } from '../policy-te
 import { measureCoverage, runPolicyTests } from '../policy-tests/run-tests.ts';
 import { withIdleService } from '../service.ts';
 import { type CommandIo, EXIT, misuse, replaceFile, untilSignal } from './io.ts';
+import { tellFaults } from './open-config.ts';
 
 /** Arguments of `test`, as written. */
 export interface TestOptions {
@@ -106,11 +107,7 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
     faults.push(...asked);
     all.push({ file: tests.file, config: loaded.file, results });
   }
-  if (faults.length > 0)
-    return misuse(
-      io,
-      `${faults.length === 1 ? 'One fault: fix it and try again.' : `${faults.length} faults: fix them and try again.`}\n\n${formatFindings(faults, 'fault', io.stderr)}`,
-    );
+  if (faults.length > 0) return tellFaults(faults, io);
 
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
   if (options.junit !== undefined) {

@@ -4,7 +4,7 @@ import type { LogConfig, TracingConfig } from '../config/config.ts';
 import { createAccessLog, createLineFormat, createLogger } from './logger.ts';
 import type { PolicyFacts } from './cells.ts';
 import { LogOutput, openLogOutput } from './log-output.ts';
-import { LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
+import { explainLoss, LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
 import { Attempts, type Contain, makeTotal, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
@@ -120,19 +120,15 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
       writeRecord = attempts.contain('log', createAccessLog(changed, writeLine));
     },
     contain: attempts.contain,
-    warnings: () => [...warnAboutLoss(sink.trouble()), ...warnAboutFailures(attempts.failures), ...traces.warnings()],
+    warnings: () => [
+      ...[sink.trouble()].flatMap((loss) => (loss === null ? [] : explainLoss(loss))),
+      ...warnAboutFailures(attempts.failures),
+      ...traces.warnings(),
+    ],
     prepareTracing: (config) => traces.prepare(config),
     closeTracing: () => traces.close(),
     close: () => sink.close(),
   };
-}
-
-function warnAboutLoss(loss: Loss | null): string[] {
-  if (loss === null) return [];
-  const { lines, error, since } = loss;
-  return [
-    `The log has lost ${lines} ${lines === 1 ? 'line' : 'lines'} since ${new Date(since).toISOString()}: ${error === null ? 'its reader is too slow, or has stopped' : `it cannot be written (${error})`}.`,
-  ];
 }
 
 function warnAboutFailures(failures: Readonly<Record<Part, number>>): string[] {

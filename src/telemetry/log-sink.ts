@@ -32,6 +32,11 @@ export interface Loss {
   readonly since: number;
 }
 
+/** One sentence for an operator. */
+export function explainLoss({ lines, error, since }: Loss): string {
+  return `The log has lost ${lines} ${lines === 1 ? 'line' : 'lines'} since ${new Date(since).toISOString()}: ${error === null ? 'its reader is too slow, or has stopped' : `it cannot be written (${error})`}.`;
+}
+
 /** For `LogSink`; the defaults suit production. */
 export interface LogSinkOptions {
   /** Characters after which a batch is written without waiting for the timer. */
@@ -44,6 +49,8 @@ export interface LogSinkOptions {
   readonly closeTimeout?: number;
   /** The line that reports the loss, with its line feed; none by default. */
   readonly describeLoss?: (loss: Loss) => string;
+  /** Called by `close` when lines were lost and the log could not say so. */
+  readonly onUntold?: (loss: Loss) => void;
 }
 
 /** Of every sink that is open. */
@@ -89,6 +96,7 @@ export class LogSink {
   readonly #maxLength: number;
   readonly #closeTimeout: number;
   readonly #describeLoss: (loss: Loss) => string;
+  readonly #onUntold: LogSinkOptions['onUntold'];
   readonly #timer: NodeJS.Timeout;
   #batch = '';
   #lines = 0;
@@ -105,15 +113,14 @@ export class LogSink {
   #whenIdle: (() => void) | null = null;
 
   /** @param output an output, or a stream to create one from */
-  constructor(
-    output: LogOutput | Writable,
-    { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' }: LogSinkOptions = {},
-  ) {
+  constructor(output: LogOutput | Writable, options: LogSinkOptions = {}) {
+    const { batchLength = 32_768, flushEvery = 500, maxLength = 1_048_576, closeTimeout = 1000, describeLoss = () => '' } = options;
     this.#output = output instanceof LogOutput ? output : openLogOutput(output);
     this.#batchLength = batchLength;
     this.#maxLength = maxLength;
     this.#closeTimeout = closeTimeout;
     this.#describeLoss = describeLoss;
+    this.#onUntold = options.onUntold;
     this.#timer = setInterval(() => {
       this.flush();
     }, flushEvery).unref();
@@ -162,12 +169,7 @@ export class LogSink {
     };
   }
 
-  /** Lines lost since the start. */
-  dropped(): number {
-    return Object.values(this.#lost).reduce((sum, count) => sum + count, 0);
-  }
-
-  /** The same, by reason. */
+  /** Lines lost since the start, by reason. */
   losses(): LossCounts {
     return this.#lost;
   }
@@ -196,6 +198,8 @@ export class LogSink {
     }
     this.lose('slow', this.#lines + (this.#inFlight?.lines ?? 0));
     this.#output.close();
+    const untold = this.trouble();
+    if (untold !== null) this.#onUntold?.(untold);
   }
 
   get #idle(): boolean {

@@ -1,7 +1,12 @@
 /** The process itself: arguments, .env, exit codes, and what stands on which stream. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { SHIPPED_CONFIG } from '../../src/cli/open-config.ts';
 import { eco } from '../support/eco.ts';
 import { MINIMAL } from '../support/load-text.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
 t.test('help and version', async (t) => {
   const help = await eco(['--help']);
@@ -52,9 +57,16 @@ t.test('.env is for what runs here: with --settings it is not read', async (t) =
 
 t.test('a .env that cannot be read stops everything', async (t) => {
   const cwd = t.testdir({ '.env': {}, 'egress.yaml': MINIMAL });
-  t.match(await eco(['check', '--config', 'egress.yaml'], { cwd }), { code: 1, out: '', err: /^eco-egress: \.env cannot be read: EISDIR[^\n]*\n$/ });
+  t.match(await eco(['check', '--config', 'egress.yaml'], { cwd }), { code: 2, out: '', err: 'eco-egress: .env cannot be read: it is a directory. Correct it, or start in another directory.\n' });
   const debug = await eco(['check', '--config', 'egress.yaml'], { cwd, env: { ECO_EGRESS_DEBUG: '1' } });
-  t.match(debug, { code: 1, err: /\.env cannot be read[^]*\n {4}at / }, 'the stack only when asked for');
+  t.match(debug, { code: 2, err: /\.env cannot be read[^]*\n {4}at / }, 'the stack only when asked for');
   const utf16 = t.testdir({ '.env': Buffer.from('\ufeffECO_EGRESS_CONFIG=egress.yaml\r\n', 'utf16le'), 'egress.yaml': MINIMAL });
-  t.match(await eco(['check'], { cwd: utf16 }), { code: 1, out: '', err: 'eco-egress: .env cannot be read: it is UTF-16. Save it as UTF-8\n' });
+  t.match(await eco(['check'], { cwd: utf16 }), { code: 2, out: '', err: 'eco-egress: .env cannot be read: it is UTF-16. Save it as UTF-8. Correct it, or start in another directory.\n' });
+});
+
+t.test('a working directory that is gone is a fault of the caller', (t) => {
+  const run = (command: string) => spawnSync('bash', ['--norc', '-c', `mkdir gone && cd gone && rmdir ../gone && exec "$0" "$1" ${command}`, process.execPath, MAIN], { cwd: t.testdir(), encoding: 'utf8', env: {} });
+  t.match(run('check'), { status: 2, stdout: '', stderr: 'eco-egress: the working directory has been deleted. Change to one that exists.\n' });
+  t.match(run(`check --config ${SHIPPED_CONFIG}`), { status: 0, stderr: '' }, 'where it is not needed, it is not missed');
+  t.end();
 });
