@@ -27,8 +27,8 @@ export function findHarm(diff: PolicyDiff, scopes: readonly Scope[]): string | n
     const { before, after } = one;
     if (one.change === 'otherwise')
       return `no change is proposed: it would ${before.leads === after.leads ? `take over ${what}, which ${before.destination?.name ?? 'another destination'} serves now` : `lead ${what} to ${after.leads}, and no longer to ${before.leads}`}`;
-    const pieces = scopes.some((scope) => isWithin(scope, one, diff)) ? [] : [...piecesOf(one)];
-    if (!pieces.every((piece) => scopes.some((scope) => isWithin(scope, piece, diff))))
+    const pieces = scopes.some((scope) => isInside(scope, one, diff)) ? [] : [...piecesOf(one)];
+    if (!pieces.every((piece) => scopes.some((scope) => isInside(scope, piece, diff))))
       return `no change is proposed: it would also permit ${what}`;
   }
   return null;
@@ -46,7 +46,7 @@ function* piecesOf(one: DiffClass): Generator<DiffClass> {
 }
 
 /** Whether the description of a step covers all of a class. */
-function isWithin(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
+function isInside(scope: Scope, one: DiffClass, diff: PolicyDiff): boolean {
   const { forms, ports, methods, peers, after, prefixes } = one;
   // The form `sni` and the gateway have the port of the destination.
   const anyPort = prefixes.length > 0 || forms.every((form) => form === 'sni');
