@@ -110,13 +110,6 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
   if (faults.length > 0) return tellFaults(faults, io);
 
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
-  if (options.junit !== undefined) {
-    try {
-      replaceFile(options.junit, formatJunit(all));
-    } catch (error) {
-      return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
-    }
-  }
   io.stdout.write(
     options.json === true
       ? formatTestJson(all, coverages)
@@ -124,6 +117,13 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
         ? formatTap(all)
         : formatTestResults(all, coverages, io.stdout),
   );
+  if (options.junit !== undefined) {
+    try {
+      replaceFile(options.junit, formatJunit(all));
+    } catch (error) {
+      return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
+    }
+  }
   const short = coverages.filter(({ total, touched }) => least !== null && touched * 100 < least * total);
   for (const coverage of short)
     io.stderr.write(`${coverage.config}: ${formatPercent(coverage)} % is less than --min-coverage ${String(least)}.\n`);

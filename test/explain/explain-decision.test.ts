@@ -133,7 +133,7 @@ t.test('what almost applied, and the smallest change', async (t) => {
     ['method of the rule', { ...get, method: 'PUT' }, /lists the method GET, not PUT/, /^add a rule for sit and eco and the method PUT; add PUT to destinations\.eco\.http\.methods, for all of its clients$/, 'destinations:\n  eco:\n    http:\n      methods: [GET, POST, PUT]\nrules:\n  - { clients: [sit], destinations: [eco], methods: [PUT] }\n'],
     ['method of the rule alone', { ...get, method: 'POST' }, null, /^add a rule for sit and eco and the method POST$/, 'rules:\n  - { clients: [sit], destinations: [eco], methods: [POST] }\n'],
     ['path of the destination', { ...get, path: '/x' }, /permits it/, /^add \/x to destinations\.eco\.http\.paths, for all of its clients$/, 'destinations:\n  eco:\n    http:\n      paths: ["/api/*", "/x"]\n'],
-    ['time', { ...get, host: 'a.telus.internal', peer: mesh, now: Date.UTC(2027, 0) }, /ended at 2027-01-01T00:00:00Z/, /^add a rule for mesh and wild$/, 'rules:\n  - { clients: [mesh], destinations: [wild] }\n'],
+    ['time', { ...get, host: 'a.telus.internal', peer: mesh, now: Date.UTC(2027, 0) }, /ended at 2027-01-01T00:00:00Z/, /^if it is still needed, write a later until in rules\[1\], or add a rule for mesh and wild$/, 'rules:\n  - { clients: [mesh], destinations: [wild] }\n'],
     ['credentials', { peer: makePeer('10.30.0.1') }, null, /Basic/, null],
     ['credentials in raw TLS', { form: 'sni', peer: makePeer('10.30.0.1') }, null, /^use another form than sni, which cannot carry/, null],
     ['a path no pattern can name', { ...get, path: '/x*' }, /permits it/, /no pattern can name/, null],
