@@ -110,6 +110,7 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
   if (faults.length > 0) return tellFaults(faults, io);
 
   const coverages = options.coverage === true || least !== null ? coverAll(ready, all) : [];
+  const unwritten = options.junit === undefined ? null : writeJunit(options.junit, all);
   io.stdout.write(
     options.json === true
       ? formatTestJson(all, coverages)
@@ -117,17 +118,21 @@ async function runFiles(files: readonly string[], { options, least, readFile, io
         ? formatTap(all)
         : formatTestResults(all, coverages, io.stdout),
   );
-  if (options.junit !== undefined) {
-    try {
-      replaceFile(options.junit, formatJunit(all));
-    } catch (error) {
-      return misuse(io, `${options.junit} cannot be written: ${describeFileError(error)}. Name another file with --junit.`);
-    }
-  }
+  if (unwritten !== null) return misuse(io, unwritten);
   const short = coverages.filter(({ total, touched }) => least !== null && touched * 100 < least * total);
   for (const coverage of short)
     io.stderr.write(`${coverage.config}: ${formatPercent(coverage)} % is less than --min-coverage ${String(least)}.\n`);
   return short.length > 0 || all.some(({ results }) => results.some(({ differences }) => differences.length > 0)) ? EXIT.failed : EXIT.ok;
+}
+
+/** @returns why it could not be written; null: it was */
+function writeJunit(file: string, all: readonly FileResults[]): string | null {
+  try {
+    replaceFile(file, formatJunit(all));
+    return null;
+  } catch (error) {
+    return `${file} cannot be written: ${describeFileError(error)}. Name another file with --junit.`;
+  }
 }
 
 /** Files as they are named, and of a directory those below it that are called `*.test.yaml`; else what is wrong. */
