@@ -289,7 +289,7 @@ export function readCertificates(text: string, path: Path, complain: Complain): 
   wanted.forEach((block, index) => {
     try {
       const certificate = new X509Certificate(block.text);
-      // Peers refuse it as they refuse one that has expired, and nobody can tell when it does.
+      // Peers refuse it like an expired one, and its end is not known.
       if (Number.isNaN(certificate.validFromDate.getTime() + certificate.validToDate.getTime()))
         throw new Error('its validity does not begin and end at times');
       certificates.push(certificate);

@@ -59,7 +59,7 @@ export class WaitingLine {
   #ticks = 0;
   /** Value of `#ticks` when the line was empty last. */
   #since = 0;
-  /** Null: nobody waits. */
+  /** Ends the ticks; null: no exchange waits. */
   #stop: (() => void) | null = null;
   readonly #pauses = new PauseMeter();
   /** All pauses so far, ms. */

@@ -47,7 +47,7 @@ t.test('lines are gathered, and written when there are enough of them', async (t
   t.equal(output.writable, true, 'the output stays open');
 });
 
-t.test('what the log cannot be told any more is told to whoever closes it', async (t) => {
+t.test('a loss that cannot be written to the log is reported when the sink is closed', async (t) => {
   const output = new Gate();
   const told: Loss[] = [];
   const sink = new LogSink(output, { closeTimeout: 0, onUntold: (loss) => told.push(loss) });
