@@ -5,7 +5,7 @@
  */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import type { Config, HopConfig, ListenAddress, PodsConfig } from '../config/config.ts';
+import type { Config, DestinationConfig, HopConfig, ListenAddress, PodsConfig } from '../config/config.ts';
 import { IPV4_RANGES, IPV6_RANGES, type SpecialRange } from '../policy/address-class.ts';
 import { isThisMachine, parseAuthority } from '../targets/host.ts';
 import { prefixBits } from '../targets/ip-address.ts';
@@ -137,7 +137,7 @@ function waysOut(config: Config): EgressRule[] {
       wayTo(
         config,
         destination.via,
-        destination.addresses,
+        rangesOf(destination),
         destination.ports,
         config.cluster.destinations.find(({ name }) => name === destination.name),
       ),
@@ -206,6 +206,12 @@ function singleRange(host: string): string[] | null {
   return isIP(host) === 0 ? null : [`${host}/${isIP(host) === 4 ? 32 : 128}`];
 }
 
+/** The only addresses that a destination can have: those that it lists or, where no host is a name, its hosts. Null: any public one. */
+export function rangesOf({ addresses, hosts }: DestinationConfig): readonly string[] | null {
+  const written = hosts.map(singleRange);
+  return addresses ?? (written.includes(null) ? null : written.flatMap((range) => range ?? []));
+}
+
 /**
  * For the pods of the clients: everything but the partner. A NetworkPolicy can
  * only permit, so it permits everything else.
@@ -220,7 +226,7 @@ function singleRange(host: string): string[] | null {
  * the node's own network are closed by any policy for egress, this one too.
  */
 export function clientPolicy({ destinations, cluster }: Config, { clientNamespace }: Placement, direct: readonly string[]): Manifest {
-  const known = destinations.flatMap(({ addresses }) => addresses ?? []);
+  const known = destinations.flatMap((destination) => rangesOf(destination) ?? []);
   const closed = [...new Set(cluster.destinations.map(({ namespace }) => namespace))].toSorted();
   const everyPod = closed.length === 0 ? { namespaceSelector: {} } : namespaces('NotIn', closed);
   const egress: EgressRule[] = [
@@ -253,7 +259,11 @@ function allowedRest(family: AddressFamily, known: readonly string[], closed: re
 export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: AddressFamily): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   return destinations
-    .filter(({ name, addresses }) => (addresses === null ? !inside.has(name) : !addresses.some((range) => familyOf(range) === family)))
+    .filter(({ name, addresses, hosts }) =>
+      addresses === null
+        ? !inside.has(name) && hosts.some((host) => isIP(host) === 0)
+        : !addresses.some((range) => familyOf(range) === family),
+    )
     .flatMap(askedPorts);
 }
 

@@ -15,6 +15,7 @@ import {
   isReached,
   outsideRanges,
   proxyPolicy,
+  rangesOf,
   trustedRanges,
   unknownPorts,
 } from './network-policy.ts';
@@ -360,7 +361,7 @@ function renderLock({ config, placement, direct }: RenderOptions): RenderedFile 
 
 function lockNotes({ destinations, cluster }: Config, { clientNamespace }: Placement): string[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
-  const unlisted = destinations.filter(({ name, addresses }) => addresses === null && !inside.has(name));
+  const unlisted = destinations.filter((destination) => rangesOf(destination) === null && !inside.has(destination.name));
   return [
     ...unlisted.map(
       (destination) =>

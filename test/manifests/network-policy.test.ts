@@ -28,6 +28,18 @@ const WAYS: readonly { what: string; text: string; open: (readonly [address: str
     closed: [['10.39.255.255', 443], ['10.41.0.0', 443], ['10.40.0.1', 80], ['fd40:0:0:1::', 443], [PUBLIC, 443]],
   },
   {
+    what: 'hosts that are addresses, and no others',
+    text: policyWith({ eco: '{ hosts: ["93.184.215.14", "2606:2800:220:1::1"], ports: [443] }' }),
+    open: [[PUBLIC, 443], ['2606:2800:220:1::1', 443]],
+    closed: [['93.184.215.15', 443], ['2606:2800:220:1::2', 443], [PUBLIC, 80]],
+  },
+  {
+    what: 'any public address, where one host is a name',
+    text: policyWith({ eco: '{ hosts: ["93.184.215.14", eco.example], ports: [443] }' }),
+    open: [[PUBLIC, 443], ['93.184.215.15', 443]],
+    closed: [['10.0.0.1', 443]],
+  },
+  {
     what: 'a range of ports, by both of its ends',
     text: policyWith({ eco: '{ hosts: eco.example, ports: [443, "8000-8100"], addresses: 10.40.0.0/16 }' }),
     open: [['10.40.0.1', 443], ['10.40.0.1', 8000], ['10.40.0.1', 8100]],
@@ -200,6 +212,13 @@ t.test('while addresses are unknown, clients reach no public address on the port
   t.ok(out(policies, '199.36.153.8', 443), '--direct');
   t.notOk(out(policies, '199.36.153.12', 443), 'the neighbour of --direct');
   t.ok(out(policies, { namespace: 'anywhere' }, 443));
+});
+
+t.test('a host that is an address has no other: the lock closes that one alone', async (t) => {
+  const text = policyWith({ eco: `{ hosts: "${PUBLIC}", ports: [443] }` });
+  t.notOk(out(clientsOf(text), PUBLIC, 443));
+  for (const address of ['93.184.215.15', '2606:2800:220:1::1']) t.ok(out(clientsOf(text), address, 443), address);
+  t.same(renderText('no-direct-egress', text).notes, []);
 });
 
 t.test('plain HTTP that is upgraded is steered from port 80: the lock closes that port too', async (t) => {
