@@ -71,7 +71,7 @@ import { SourceProof } from './source-ip/source-proof.ts';
 import { formatAuthority } from './targets/host.ts';
 import { createTelemetry, type RunningTelemetry } from './telemetry/create-telemetry.ts';
 import { gateByHealth, warnOfHealth } from './telemetry/destination-health.ts';
-import { type AccessRecord, createRequestIds } from './telemetry/access-record.ts';
+import type { AccessRecord } from './telemetry/access-record.ts';
 import { HISTORY_STEP } from './telemetry/history.ts';
 import type { LogOutput } from './telemetry/log-output.ts';
 import type { LogSinkOptions } from './telemetry/log-sink.ts';
@@ -249,14 +249,12 @@ export class Service {
       now: clock,
     });
     this.#environment = {
-      name: config.name,
+      config,
+      egress: this.#egress,
       telemetry: this.#telemetry,
       remember: this.#telemetry.contain('denials', (record, fault, permit) => {
         this.explainer.note(record, fault, permit);
       }),
-      clientName: (address) => this.#egress.clientName(address),
-      revoked: (permit, address) => this.#egress.revoked(permit, address, Date.now()),
-      times: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
       overload: this.#overload,
@@ -304,25 +302,11 @@ export class Service {
       (await this.#telemetry.prepareTracing(this.#config.tracing))();
       const gateway = await this.#routes();
       this.#authenticator = buildAuthenticator(this.#config, this.#telemetry, (asker) => this.#egress.policy.table.wanting(asker));
-      const forms = new HttpForms({
-        config: this.#config,
-        egress: this.#egress,
-        gateway,
-        authenticator: this.#authenticator,
-        nextRequestId: createRequestIds(),
-        environment: this.#environment,
-      });
-      this.#forms = forms;
-      const sni = new SniForm({
-        egress: this.#egress,
-        environment: this.#environment,
-        record: (address) => forms.record(address),
-        config: () => this.#config,
-      });
+      this.#forms = new HttpForms(this.#environment, this.#authenticator, gateway);
       this.#listeners = await openListeners({
         config: this.#config,
-        forms,
-        sni,
+        forms: this.#forms,
+        sni: new SniForm(this.#environment),
         connections: this.#connections,
         environment: this.#environment,
         selfTest: this.#selfTest,
@@ -449,6 +433,7 @@ export class Service {
     const earlierPolicy = this.#egress.policy;
     const differences = compareInForce(this.#inForce, inForce);
     this.#config = config;
+    this.#environment.config = config;
     this.#inForce = inForce;
     this.#nextEnd = inForce.nextWarningsAfter(this.#clock());
     this.#gateway = gateway;
@@ -458,7 +443,7 @@ export class Service {
     this.#ports.adopt(config.nat);
     this.#circuits.adopt(config.destinations);
     this.#authenticator?.update(config.clients);
-    this.#forms.adopt({ config, gateway });
+    this.#forms.adopt(gateway);
     let cut = adoptListeners();
     this.#egress.adopt({ config, policy, dialler });
     this.sourceProof.adopt(config, dialler);

@@ -53,10 +53,10 @@ export interface RequestUnderWay {
   crashed(fault: Fault): void;
 }
 
-/** What a client connection gets from its listener. `terms` is read for each request, so a reload applies to open connections too. */
+/** What a client connection gets from its listener. The configuration is read for each request, so a reload applies to open connections too. */
 export interface ConnectionOptions {
   readonly listener: Pick<ListenerConfig, 'forms' | 'proxyProtocol'>;
-  readonly terms: () => ConnectionTerms;
+  readonly environment: { readonly config: ConnectionTerms };
   readonly clock: ConnectionClock;
   /** A request's header section is complete. It is answered, or becomes a tunnel. */
   readonly onRequest: (connection: ClientConnection, head: RequestHead) => void;
@@ -214,7 +214,7 @@ export class ClientConnection implements ExchangeClient, Watched {
 
   /** It is used for HTTP from here on. */
   serve(): void {
-    const { limits } = this.#options.terms();
+    const { limits } = this.#options.environment.config;
     this.#heads = new HeadReader({ limit: limits.headerBytes, lenient: false, startLine: true });
     this.#enter('silent');
     receiveDirectly(this.socket, onData);
@@ -363,7 +363,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   #begin(text: string, chunk: Buffer, at: number): 'held' | 'begun' {
-    const { limits } = this.#options.terms();
+    const { limits } = this.#options.environment.config;
     const head = readRequestHead(text, limits.headerFields);
     this.#first = null;
     this.#head = head;
@@ -609,7 +609,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   }
 
   get patience(): number {
-    const { timeouts } = this.#options.terms();
+    const { timeouts } = this.#options.environment.config;
     switch (this.#stage) {
       case 'silent':
       case 'head':
@@ -671,7 +671,7 @@ export class ClientConnection implements ExchangeClient, Watched {
     if (this.#rest !== null && this.#head !== null && this.#leavesHttp(this.#head)) this.#last = true;
     return this.#last
       ? 'Connection: close\r\n'
-      : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.terms().timeouts.keepAlive / 1000)}\r\n`;
+      : `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(this.#options.environment.config.timeouts.keepAlive / 1000)}\r\n`;
   }
 
   #afterAnswer(): void {

@@ -11,12 +11,13 @@ import { Fault } from '../errors.ts';
 import type { ConnectionCount } from '../limits.ts';
 import { AcceptQueue } from '../overload/overload.ts';
 import { resetSocket } from '../relay/failed-writes.ts';
-import { ClientConnection, type ConnectionOptions, type ConnectionTerms } from './client-connection.ts';
+import { AccessRecord, nextRequestId } from '../telemetry/access-record.ts';
+import { ClientConnection, type ConnectionOptions } from './client-connection.ts';
 import type { ConnectionClock } from './connection-clock.ts';
 import type { HttpForms } from './http-forms.ts';
 import { receiveProxyHeader } from './proxy-protocol.ts';
 import { refusalText } from './refuse.ts';
-import { endOverloaded, endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
+import { endUnread, environmentOf, type RequestEnvironment } from './request-context.ts';
 import { createPeerReader, NO_ADDRESS, NO_SANS, peerInHeader, peerOf, type PeerReader } from './trusted-peers.ts';
 
 /** The self-test, as seen by listeners. */
@@ -31,7 +32,6 @@ export interface SelfTestSockets {
 export interface ListenerOptions {
   readonly listener: ListenerConfig;
   readonly connections: ConnectionCount;
-  readonly terms: () => ConnectionTerms;
   readonly clock: ConnectionClock;
   readonly forms: HttpForms;
   readonly environment: RequestEnvironment;
@@ -122,13 +122,13 @@ export class ConnectionGate {
    * It is closed at once, so that what the client has sent already may reset it behind the answer.
    */
   #turnAway(socket: Socket, fault: Fault): void {
-    const { forms, environment, lastWords } = this.#options;
-    const record = forms.record(peerOf(socket).address);
+    const { environment, lastWords } = this.#options;
+    const record = new AccessRecord(nextRequestId(), performance.now(), peerOf(socket).address);
     const words = lastWords(fault, record.requestId);
     socket.on('error', ignoreError);
     if (words !== null) socket.write(words, 'latin1');
     socket.destroy();
-    endOverloaded(environment, record, fault, words === null ? 0 : fault.kind.status);
+    endUnread(environment, record, fault, words === null ? 0 : fault.kind.status);
   }
 
   /** A connection of the self-test takes no client's place, and is not counted. */
@@ -154,14 +154,14 @@ export class ConnectionGate {
   }
 
   #receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
-    const { listener, terms, refuse, selfTest } = this.#options;
+    const { listener, environment, refuse, selfTest } = this.#options;
     if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
       if (connection.selfTest && selfTest.asker !== null) connection.peer = { address: selfTest.asker, port: 0, sans: NO_SANS };
       next(connection);
       return;
     }
     receiveProxyHeader(connection.socket, {
-      timeout: terms().timeouts.requestHeaders,
+      timeout: environment.config.timeouts.requestHeaders,
       onHeader: (header) => {
         connection.proxyHeaderLength = header.length;
         connection.isOfPeer = header.address === null;
@@ -203,23 +203,23 @@ export class ConnectionGate {
 }
 
 /** Handles the requests of a connection, and its errors. */
-function describeConnections({ listener, terms, clock, forms, environment }: ListenerOptions, peers: PeerReader): ConnectionOptions {
+function describeConnections({ listener, clock, forms, environment }: ListenerOptions, peers: PeerReader): ConnectionOptions {
   return {
     listener,
-    terms,
+    environment,
     clock,
     onRequest: (connection, head) => {
       forms.onRequest(connection, head, peers);
     },
     refusalFor: (connection, fault) => {
-      const record = forms.record(connection.peer.address, connection.since);
+      const record = unreadRecordOf(connection);
       endUnread(environmentOf(connection, environment), record, fault, fault.kind.status);
-      return refusalText(fault, record.requestId, environment.name);
+      return refusalText(fault, record.requestId, environment.config.name);
     },
     onLeft: (connection, what) => {
       endUnread(
         environmentOf(connection, environment),
-        forms.record(connection.peer.address, connection.since),
+        unreadRecordOf(connection),
         new Fault('client-closed', `the client closed its connection in the middle of ${what}`),
         0,
       );
@@ -234,9 +234,19 @@ function describeConnections({ listener, terms, clock, forms, environment }: Lis
       });
       // A request has its own log line; anything else is counted here.
       if (request === null)
-        endUnread(environmentOf(connection, environment), forms.record(peer.address), new Fault('internal', message, { cause: error }), 0);
+        endUnread(
+          environmentOf(connection, environment),
+          new AccessRecord(nextRequestId(), performance.now(), peer.address),
+          new Fault('internal', message, { cause: error }),
+          0,
+        );
     },
   };
+}
+
+/** For what a connection began to send, and that is not a request. */
+export function unreadRecordOf({ peer, since }: ClientConnection): AccessRecord {
+  return new AccessRecord(nextRequestId(), since, peer.address);
 }
 
 /** Of a socket that is closed already. */

@@ -2,8 +2,8 @@
  * Serves a request: the steps common to every form and, once it has been
  * admitted, the exchange or tunnel. choose-form.ts determines the form.
  */
-import type { Config, Form, HttpForm } from '../config/config.ts';
-import type { Egress, Origin, Permit } from '../egress.ts';
+import type { Form, HttpForm } from '../config/config.ts';
+import type { Origin, Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { GatewayRoute, GatewayRouter } from '../gateway/router.ts';
 import { headText } from '../http1/message-writer.ts';
@@ -15,23 +15,13 @@ import { connectionOptions, forwardRequestHeaders, nominatedBy, overridingMethod
 import { type Authority, bracketed, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
 import { pathOf } from '../targets/path.ts';
 import { quote, show } from '../targets/quote.ts';
-import { AccessRecord, readTraceparent } from '../telemetry/access-record.ts';
+import { AccessRecord, nextRequestId, readTraceparent } from '../telemetry/access-record.ts';
 import { chooseForm, judgedAs, namesNoDestination, type PathChoice } from './choose-form.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createFrontingGuard } from './fronting-guard.ts';
 import { isLastAnswer, RepeatedRefusals } from './refuse.ts';
-import { endOverloaded, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
+import { endUnread, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
 import type { ClientPeer, PeerReader } from './trusted-peers.ts';
-
-/** For `HttpForms`; config and gateway are replaced by a reload. */
-export interface FormsOptions {
-  readonly config: Pick<Config, 'mode' | 'name' | 'headers' | 'limits' | 'timeouts'>;
-  readonly egress: Egress;
-  readonly gateway: GatewayRouter;
-  readonly authenticator: Authenticator;
-  readonly environment: RequestEnvironment;
-  readonly nextRequestId: () => string;
-}
 
 /** One request, as far as it has been read and its client verified. */
 interface IdentifiedRequest {
@@ -48,23 +38,22 @@ const NO_PROOFS: readonly Proof[] = [];
 
 /** Serves the requests of all HTTP connections. Has no state per request. */
 export class HttpForms {
-  #options: FormsOptions;
+  readonly #environment: RequestEnvironment;
+  readonly #authenticator: Authenticator;
+  #gateway: GatewayRouter;
   /** Of overload. */
   readonly refusals: RepeatedRefusals;
 
-  constructor(options: FormsOptions) {
-    this.#options = options;
-    this.refusals = new RepeatedRefusals(options.environment.name);
+  constructor(environment: RequestEnvironment, authenticator: Authenticator, gateway: GatewayRouter) {
+    this.#environment = environment;
+    this.#authenticator = authenticator;
+    this.#gateway = gateway;
+    this.refusals = new RepeatedRefusals(environment.config.name);
   }
 
   /** New requests use this; those in progress continue as they began. */
-  adopt(changes: Pick<FormsOptions, 'config' | 'gateway'>): void {
-    this.#options = { ...this.#options, ...changes };
-  }
-
-  /** A record for a request that begins, or for one that could not be parsed. */
-  record(clientAddress: string, startedAt = performance.now()): AccessRecord {
-    return new AccessRecord(this.#options.nextRequestId(), startedAt, clientAddress);
+  adopt(gateway: GatewayRouter): void {
+    this.#gateway = gateway;
   }
 
   /**
@@ -75,8 +64,8 @@ export class HttpForms {
   onRequest(connection: ClientConnection, head: RequestHead, peers: PeerReader): void {
     const asker = peers.read(connection.peer, head.fields);
     const known = asker instanceof Fault ? connection.peer : asker;
-    const record = this.record(known.address);
-    const environment = environmentOf(connection, this.#options.environment);
+    const record = new AccessRecord(nextRequestId(), performance.now(), known.address);
+    const environment = environmentOf(connection, this.#environment);
     const overloaded = overloadFault(connection, environment, record);
     if (overloaded !== null) {
       this.#turnAway(connection, head, environment, record, overloaded);
@@ -87,7 +76,7 @@ export class HttpForms {
       checkConnection(connection);
       if (asker instanceof Fault) throw asker;
       this.#check(request, head);
-      const credentials = this.#options.authenticator.check(head.proxyAuthorization, asker);
+      const credentials = this.#authenticator.check(head.proxyAuthorization, asker);
       if (credentials instanceof Promise) {
         connection.pause();
         request.resume(credentials, (verified) => {
@@ -110,7 +99,7 @@ export class HttpForms {
     if (environment.draining || isLastAnswer(fault, head)) connection.closeAfter();
     const text = this.refusals.text(fault, record.requestId);
     connection.answerText(text.head, text.body);
-    endOverloaded(environment, record, fault, fault.kind.status);
+    endUnread(environment, record, fault, fault.kind.status);
   }
 
   #proceed(request: RequestContext, head: RequestHead, asker: ClientPeer, { user, token, rejected, proof }: VerifiedCredentials): void {
@@ -120,19 +109,18 @@ export class HttpForms {
     // Nearly every request is identified by its address alone.
     const proofs = proof === null && shown === null ? NO_PROOFS : [proof, shown].filter((each) => each !== null);
     const identified = { request, head, asker, peer: { address, sans, user, token, rejected }, proofs };
-    const { egress, gateway } = this.#options;
     // RFC 9110 §9.3.6: CONNECT has no content; following bytes would be read as the tunnel's first bytes.
     if (head.method === 'CONNECT' && head.framing.kind !== 'none')
       throw new Fault('framing-forbidden', 'a CONNECT request has no content', {
         remedy: 'leave out Content-Length and Transfer-Encoding',
       });
-    const choice = chooseForm(head, connection.secure ? 'https' : 'http', egress.policy);
+    const choice = chooseForm(head, connection.secure ? 'https' : 'http', this.#environment.egress.policy);
     if (choice.form === 'gateway') {
       record.form = 'gateway';
       record.path = pathOf(choice.target);
       record.host = choice.authority?.host ?? '-';
       record.port = choice.authority?.port ?? 0;
-      const route = gateway.route(choice.target);
+      const route = this.#gateway.route(choice.target);
       if (route === null) this.#serveRouteless(identified, choice);
       else {
         takeForm(record, 'gateway', connection.forms);
@@ -153,20 +141,19 @@ export class HttpForms {
   }
 
   #tunnel({ request, asker, peer, proofs }: IdentifiedRequest, { host, port }: Authority): void {
-    const { egress, config } = this.#options;
+    const { egress, config } = this.#environment;
     const { record } = request;
     record.host = host;
     record.port = port;
     const ask: Ask = { form: 'connect', peer, now: Date.now(), host, port, method: null, path: null };
     const permit = egress.admit(ask, 'tunnels', record, proofs);
     request.hold(permit);
-    const guard = createFrontingGuard(request, permit, config);
-    request.startTunnel((signal) => egress.openTunnel(permit, asker.port, record, signal), guard);
+    request.startTunnel(permit, asker.port, createFrontingGuard(request, permit, config));
   }
 
   /** No prefix covers it: it passes in report mode only, as a steered request for an unknown host. */
   #serveRouteless(identified: IdentifiedRequest, choice: PathChoice): void {
-    const { gateway, egress } = this.#options;
+    const { egress } = this.#environment;
     const { request, peer } = identified;
     const { record, connection } = request;
     record.form = 'host-routed';
@@ -185,12 +172,12 @@ export class HttpForms {
       if (denial.code !== 'host-not-allowed') throw denial;
     }
     record.verdict = 'deny';
-    throw namesNoDestination(choice, gateway.prefixes);
+    throw namesNoDestination(choice, this.#gateway.prefixes);
   }
 
   /** The checks common to every form. @throws {Fault} */
   #check({ record }: RequestContext, { version, via, traceparent }: RequestHead): void {
-    const { config } = this.#options;
+    const { config } = this.#environment;
     const trace = readTraceparent(traceparent);
     if (trace !== null) {
       record.traceId = trace.traceId;
@@ -214,7 +201,7 @@ export class HttpForms {
     target: string,
     route: GatewayRoute | null,
   ): void {
-    const { config, egress } = this.#options;
+    const { config, egress } = this.#environment;
     const { record, connection } = request;
     const { method, framing, version } = head;
     record.host = origin.host;
@@ -292,7 +279,13 @@ function checkConnection({ fault, proof }: ClientConnection): void {
 }
 
 /** What a partner may obey in a field, besides or in place of the request line, has to be permitted by the same destination. @throws {Fault} */
-function judgeToo(egress: Egress, { ask, verdict: { destination } }: Permit, other: Partial<Ask>, record: AccessRecord, why: string): void {
+function judgeToo(
+  egress: RequestEnvironment['egress'],
+  { ask, verdict: { destination } }: Permit,
+  other: Partial<Ask>,
+  record: AccessRecord,
+  why: string,
+): void {
   const asked = { ...ask, ...other, ...(destination === null ? {} : { destination: destination.name }) };
   const denial = egress.judge(asked, record, `${why}: `);
   if (denial !== null) throw denial;

@@ -18,7 +18,7 @@ import type { SniForm } from './sni-form.ts';
 import { openTlsListener, type TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
 
-type OpenTerms = Pick<Config, 'tlsServer' | 'limits' | 'timeouts'>;
+type OpenTerms = Pick<Config, 'tlsServer' | 'timeouts'>;
 
 interface ListenersOptions {
   readonly config: OpenTerms & Pick<Config, 'listeners'>;
@@ -37,7 +37,7 @@ export interface Listeners extends Omit<Listener, 'address'> {
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
   /**
    * Prepares what another configuration needs; the returned function applies
-   * it, and says how many tunnels that closed.
+   * it once that is in force, and says how many tunnels that closed.
    * @throws OpenSSL's error for a certificate that it cannot use
    */
   prepare(config: OpenTerms): () => number;
@@ -48,9 +48,8 @@ export async function openListeners({ config, onTick, ...rest }: ListenersOption
   const http: Listener[] = [];
   const tls: TlsListener[] = [];
   const terminator = createTerminator(config);
-  let present: OpenTerms = config;
   const clock = new ConnectionClock({ tick: tickOf(config), now: performance.now.bind(performance), onTick });
-  const shared = { ...rest, config, clock, terms: () => present };
+  const shared = { ...rest, clock };
   try {
     for (const listener of config.listeners.http) http.push(await openHttpListener({ ...shared, listener }));
     for (const listener of config.listeners.tls) tls.push(await openTlsListener({ ...shared, listener, terminator }));
@@ -75,11 +74,10 @@ export async function openListeners({ config, onTick, ...rest }: ListenersOption
       for (const listener of all) listener.destroy();
     },
     prepare(next) {
-      const terms = { config: next, terminator: createTerminator(next) };
+      const replacement = createTerminator(next);
       return () => {
-        present = next;
         clock.adopt(tickOf(next));
-        return tls.reduce((cut, listener) => cut + listener.adopt(terms), 0);
+        return tls.reduce((cut, listener) => cut + listener.adopt(replacement), 0);
       };
     },
   };

@@ -6,10 +6,10 @@
  * Longer than 400 lines: it is the single owner of the exchange or tunnel.
  */
 import type { Socket } from 'node:net';
-import type { HeadersConfig, TimeoutsConfig } from '../config/config.ts';
-import { Cancellation, type CancelSignal } from '../cancel.ts';
+import type { Config, HeadersConfig } from '../config/config.ts';
+import { Cancellation } from '../cancel.ts';
 import type { Crowd } from '../crowd.ts';
-import type { Permit } from '../egress.ts';
+import type { Egress, Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import type { RawFields } from '../http1/fields.ts';
 import { headText } from '../http1/message-writer.ts';
@@ -28,17 +28,12 @@ import { alertFor } from './tls-terminator.ts';
 
 /** What all requests share. */
 export interface RequestEnvironment {
-  /** The proxy's name, for `Proxy-Status`. */
-  readonly name: string;
+  /** In force: a reload replaces it. */
+  config: Pick<Config, 'name' | 'headers' | 'limits' | 'timeouts' | 'tlsServer'>;
+  readonly egress: Pick<Egress, 'policy' | 'replays' | 'admit' | 'judge' | 'openTunnel' | 'pool' | 'revoked' | 'clientName'>;
   readonly telemetry: Telemetry;
   /** Called for each request that ended with a fault or passed only by report mode: what is a denial is remembered (explain/recent-denials.ts). */
   readonly remember: (record: AccessRecord, fault: Fault | null, permit: Permit | null) => void;
-  /** The configured name of a client address; `-` if it has none. */
-  readonly clientName: (address: string) => string;
-  /** Why the policy in force would not admit what an earlier permit admitted, to this address if it is known; null: it would. */
-  readonly revoked: (permit: Permit, address: string | null) => Fault | null;
-  /** The policy in force. */
-  readonly times: () => Pick<TimeoutsConfig, 'tunnelIdle' | 'tunnelAge' | 'drain'>;
   /** Every request in progress: a drain waits for these. */
   readonly requests: Crowd<RequestContext>;
   /** The ClientHellos of open tunnels, by their random. */
@@ -172,16 +167,17 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   /**
    * Dials for a CONNECT or raw TLS, then relays. Nothing more is read from the
    * client until the dial is done (CVE-2025-64763), and 200 is sent only then.
-   * @param head the client's bytes read so far, for raw TLS
+   * @param clientPort 0 where it is not known
    * @param opening inspects the client's first bytes; null: no inspection
+   * @param head the client's bytes read so far, for raw TLS
    */
-  startTunnel(dial: (signal: CancelSignal) => Promise<Socket>, opening: Opening | null, head: Buffer | null = null): void {
+  startTunnel(permit: Permit, clientPort: number, opening: Opening | null, head: Buffer | null = null): void {
     const cancellation = new Cancellation();
     this.#state = { kind: 'dialling', cancellation };
     this.connection.pause();
     // Raw TLS is not an HTTP request: from here on, the connection belongs to the tunnel.
     if (this.head === null) this.connection.detach();
-    dial(cancellation).then(
+    this.#environment.egress.openTunnel(permit, clientPort, this.record, cancellation).then(
       (upstream) => {
         try {
           if (this.ended) upstream.destroy();
@@ -201,14 +197,13 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   refuse(fault: Fault): void {
     if (this.ended) return;
     const { connection, head, record } = this;
-    const { name } = this.#environment;
     // Events caused by the answer no longer belong to this request.
     this.#state = ENDED;
     if (head === null) connection.endWith(alertFor(fault));
     else {
       record.status = fault.kind.status;
       if (isLastAnswer(fault, head)) connection.closeAfter();
-      const { reason, fields, body } = composeRefusal(fault, record.requestId, name);
+      const { reason, fields, body } = composeRefusal(fault, record.requestId, this.#environment.config.name);
       connection.answer(fault.kind.status, reason, fields, Buffer.from(body));
     }
     this.#end(fault, 'proxy');
@@ -239,7 +234,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     if (kind === 'exchange') {
       // One that waits for a connection may get one to an address that is no longer permitted: it is judged again then.
       const holds = fault === null && this.#address !== null && this.connection.fault === null;
-      this.#endBy = holds ? NO_CLOCK : Math.min(this.#endBy, performance.now() + this.#environment.times().drain);
+      this.#endBy = holds ? NO_CLOCK : Math.min(this.#endBy, performance.now() + this.#times.drain);
       return false;
     }
     if (fault === null) return false;
@@ -254,7 +249,12 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
 
   /** Why it would not be admitted now; null: it would. */
   get #withdrawn(): Fault | null {
-    return this.#permit === null ? null : (this.connection.fault ?? this.#environment.revoked(this.#permit, this.#address));
+    if (this.#permit === null) return null;
+    return this.connection.fault ?? this.#environment.egress.revoked(this.#permit, this.#address, Date.now());
+  }
+
+  get #times(): Config['timeouts'] {
+    return this.#environment.config.timeouts;
   }
 
   /**
@@ -305,18 +305,18 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       case 'exchange':
         return this.#state.exchange.patience;
       case 'tunnel':
-        return this.#environment.times().tunnelIdle;
+        return this.#times.tunnelIdle;
       default:
         return NO_CLOCK;
     }
   }
 
   get due(): number {
-    return this.#state.kind === 'tunnel' ? this.#state.tunnel.dueBy(this.#environment.times().tunnelAge) : this.#endBy;
+    return this.#state.kind === 'tunnel' ? this.#state.tunnel.dueBy(this.#times.tunnelAge) : this.#endBy;
   }
 
   onDue(now: number): void {
-    if (this.#state.kind === 'tunnel') this.#state.tunnel.onDue(now, this.#environment.times().tunnelAge);
+    if (this.#state.kind === 'tunnel') this.#state.tunnel.onDue(now, this.#times.tunnelAge);
     else this.#endWithdrawn();
   }
 
@@ -445,7 +445,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
   // --- TunnelOwner
 
   lastWords(fault: Fault): string {
-    return refusalText(fault, this.record.requestId, this.#environment.name);
+    return refusalText(fault, this.record.requestId, this.#environment.config.name);
   }
 
   onTunnelAnswer(): void {
@@ -487,7 +487,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#told = true;
     this.#state = ENDED;
     const { record, connection } = this;
-    const { requests, hellos, telemetry, remember, clientName } = this.#environment;
+    const { requests, hellos, telemetry, remember, egress } = this.#environment;
     if (this.#hello !== null) hellos.delete(this.#hello);
     requests.delete(this);
     if (connection.request === this) connection.request = null;
@@ -499,7 +499,7 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     record.durationMs = performance.now() - record.startedAt;
     this.#permit?.release(!record.dialled && outcomeOf(record) === 'denied');
     // Refused before the policy decision: the log still names the client.
-    if (fault !== null && record.client === '-') record.client = clientName(record.clientAddress);
+    if (fault !== null && record.client === '-') record.client = egress.clientName(record.clientAddress);
     telemetry.ended(record);
     if (fault !== null || record.wouldDeny !== '') remember(record, fault, this.#permit);
   }
@@ -521,36 +521,25 @@ export function overloadFault(
   return null;
 }
 
-/** Counts a refusal for overload, and logs it if it is one of the first. It says nothing of what was asked, so that it is not remembered among the denials. */
-export function endOverloaded(
-  { telemetry, clientName, overload }: RequestEnvironment,
-  record: AccessRecord,
-  fault: Fault,
-  status: number,
-): void {
-  noteRefused(record, clientName, fault, status);
-  telemetry.ended(record, overload?.logsRefusal);
-}
-
 /**
- * Logs and counts a fault that no request belongs to.
+ * Logs and counts a fault that no request belongs to. Of refusals for overload only the first are logged, and none is
+ * remembered among the denials: it says nothing of what was asked.
  * @param status that was sent; 0 for none
  */
 export function endUnread(
-  { telemetry, remember, clientName }: RequestEnvironment,
+  { telemetry, remember, egress, overload }: RequestEnvironment,
   record: AccessRecord,
   fault: Fault,
   status: number,
 ): void {
-  noteRefused(record, clientName, fault, status);
-  telemetry.ended(record);
-  remember(record, fault, null);
-}
-
-function noteRefused(record: AccessRecord, clientName: RequestEnvironment['clientName'], fault: Fault, status: number): void {
-  record.client = clientName(record.clientAddress);
+  record.client = egress.clientName(record.clientAddress);
   record.noteFault(fault);
   record.status = status;
   record.closedBy = closerOf(fault);
   record.durationMs = performance.now() - record.startedAt;
+  if (fault.code === 'overloaded') telemetry.ended(record, overload?.logsRefusal);
+  else {
+    telemetry.ended(record);
+    remember(record, fault, null);
+  }
 }

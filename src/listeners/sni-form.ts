@@ -2,25 +2,14 @@
  * Steered raw TLS: its ClientHello names the destination. It is authorised like
  * any other request, then forwarded byte for byte.
  */
-import type { Config } from '../config/config.ts';
-import type { Egress } from '../egress.ts';
 import { Fault } from '../errors.ts';
 import { type Ask, peerAt } from '../policy/verdict.ts';
-import type { AccessRecord } from '../telemetry/access-record.ts';
+import { AccessRecord, nextRequestId } from '../telemetry/access-record.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { createSteeringGuard } from './fronting-guard.ts';
 import { takeForm } from './http-forms.ts';
-import { endOverloaded, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
+import { endUnread, environmentOf, overloadFault, RequestContext, type RequestEnvironment } from './request-context.ts';
 import { alertFor } from './tls-terminator.ts';
-
-/** For `SniForm`; `record` begins the log record of a request. */
-export interface SniFormOptions {
-  readonly egress: Egress;
-  readonly environment: RequestEnvironment;
-  readonly record: (clientAddress: string) => AccessRecord;
-  /** The policy in force. */
-  readonly config: () => Pick<Config, 'timeouts'>;
-}
 
 /** What is known of a connection once its ClientHello has been read. */
 export interface SteeredTls {
@@ -36,24 +25,24 @@ export interface SteeredTls {
 
 /** Serves raw TLS on the TLS listeners. Has no state per request. */
 export class SniForm {
-  readonly #options: SniFormOptions;
+  readonly #environment: RequestEnvironment;
 
-  constructor(options: SniFormOptions) {
-    this.#options = options;
+  constructor(environment: RequestEnvironment) {
+    this.#environment = environment;
   }
 
   /** Every error is answered by an alert. */
   onSteered(connection: ClientConnection, { head, host, random, ech }: SteeredTls): void {
-    const { egress, config, record: begin } = this.#options;
+    const { egress, config } = this.#environment;
     const { peer } = connection;
-    const record = begin(peer.address);
+    const record = new AccessRecord(nextRequestId(), performance.now(), peer.address);
     record.host = host;
     record.form = 'sni';
-    const environment = environmentOf(connection, this.#options.environment);
+    const environment = environmentOf(connection, this.#environment);
     const overloaded = overloadFault(connection, environment, record);
     if (overloaded !== null) {
       connection.endWith(alertFor(overloaded));
-      endOverloaded(environment, record, overloaded, 0);
+      endUnread(environment, record, overloaded, 0);
       return;
     }
     const request = new RequestContext(environment, record, connection, null);
@@ -66,11 +55,7 @@ export class SniForm {
       const ask: Ask = { form: 'sni', peer: peerAt(peer.address), now: Date.now(), host, port: record.port, method: null, path: null };
       const permit = egress.admit(ask, 'tunnels', record);
       request.hold(permit);
-      request.startTunnel(
-        (signal) => egress.openTunnel(permit, peer.port, record, signal),
-        createSteeringGuard(request, permit, config()),
-        head,
-      );
+      request.startTunnel(permit, peer.port, createSteeringGuard(request, permit, config), head);
     } catch (error) {
       if (ech) record.noteDetail('a second, encrypted name may be inside (ECH), which cannot be read here');
       request.failed(error);

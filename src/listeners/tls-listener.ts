@@ -5,35 +5,28 @@
  */
 import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Config } from '../config/config.ts';
 import { Fault } from '../errors.ts';
 import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { alertFor, expiryOf, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
-import { bindListener, ConnectionGate, type Listener, type ListenerOptions, SERVER_OPTIONS } from './connection-gate.ts';
+import { bindListener, ConnectionGate, type Listener, type ListenerOptions, SERVER_OPTIONS, unreadRecordOf } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { endUnread, environmentOf } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
 import { proxyHeaderMistake } from './wrong-protocol.ts';
 
-/** What a reload may change. */
-export interface TlsTerms {
-  readonly config: Pick<Config, 'timeouts' | 'tlsServer'>;
-  /** From `config.tlsServer`; null: TLS is not terminated here. */
-  readonly terminator: TlsTerminator | null;
-}
-
-/** For a TLS listener. */
-export interface TlsListenerOptions extends TlsTerms, ListenerOptions {
+interface TlsListenerOptions extends ListenerOptions {
   readonly sni: SniForm;
+  /** From `tlsServer` of the configuration in force; null: TLS is not terminated here. */
+  readonly terminator: TlsTerminator | null;
 }
 
 /** A listener that accepts raw TLS, and TLS for the proxy's own names. */
 export interface TlsListener extends Listener {
-  /** New connections use this configuration. Connections authenticated in another way are closed. @returns how many of them were tunnels */
-  adopt(terms: TlsTerms): number;
+  /** New connections use the terminator of the configuration that is in force now. Connections authenticated in another way are closed. @returns how many of them were tunnels */
+  adopt(terminator: TlsTerminator | null): number;
 }
 
 /** @throws when the address cannot be bound, with the system's error */
@@ -42,7 +35,7 @@ export async function openTlsListener(options: TlsListenerOptions): Promise<TlsL
   const listener = await bindListener(front.server, front.gate, options.listener);
   return {
     ...listener,
-    adopt: (terms) => front.adopt(terms),
+    adopt: (terminator) => front.adopt(terminator),
   };
 }
 
@@ -50,11 +43,11 @@ class TlsFront {
   readonly server: Server;
   readonly gate: ConnectionGate;
   readonly #options: TlsListenerOptions;
-  #terms: TlsTerms;
+  #terminator: TlsTerminator | null;
 
   constructor(options: TlsListenerOptions) {
     this.#options = options;
-    this.#terms = options;
+    this.#terminator = options.terminator;
     this.gate = new ConnectionGate({
       ...options,
       refuse: (connection, fault) => {
@@ -67,11 +60,11 @@ class TlsFront {
     });
   }
 
-  adopt(terms: TlsTerms): number {
-    const { terminator } = this.#terms;
-    this.#terms = terms;
-    if (terminator === null) return 0;
-    const [verified, others] = [this.#isOutdated(terminator, true), this.#isOutdated(terminator, false)];
+  adopt(terminator: TlsTerminator | null): number {
+    const before = this.#terminator;
+    this.#terminator = terminator;
+    if (before === null) return 0;
+    const [verified, others] = [this.#isOutdated(before, true), this.#isOutdated(before, false)];
     let cut = 0;
     if (!others) return cut;
     for (const connection of this.gate.connections) {
@@ -89,14 +82,14 @@ class TlsFront {
    * were only added, while a client without one might now show one
    */
   #isOutdated(terminator: TlsTerminator, verified: boolean): boolean {
-    const { tlsServer } = this.#terms.config;
+    const { tlsServer } = this.#options.environment.config;
     return tlsServer === null || !(terminator.identifiesLike(tlsServer) || (verified && terminator.isWidenedBy(tlsServer)));
   }
 
   readonly #awaitHello = (connection: ClientConnection): void => {
     const reader = new ClientHelloReader();
     receiveFirstBytes(connection.socket, {
-      timeout: this.#terms.config.timeouts.requestHeaders,
+      timeout: this.#options.environment.config.timeouts.requestHeaders,
       onBytes: (chunk) => {
         const result = reader.push(chunk);
         if (result === 'more') return null;
@@ -132,7 +125,7 @@ class TlsFront {
       return;
     }
     const { serverName, random, ech } = result;
-    const { terminator } = this.#terms;
+    const terminator = this.#terminator;
     if (serverName === null)
       this.#refuse(
         connection,
@@ -146,7 +139,7 @@ class TlsFront {
     const raw = connection.socket;
     raw.unshift(head);
     terminator.accept(raw, {
-      timeout: this.#terms.config.timeouts.tls,
+      timeout: this.#options.environment.config.timeouts.tls,
       onSecure: (socket) => {
         connection.guard(() => {
           const shown = terminator.readCertificate(socket);
@@ -180,7 +173,7 @@ class TlsFront {
       of: 'connection',
       lapsed: (now) => {
         if (now >= expiry) return "the client's certificate has expired";
-        return this.#terms.terminator?.hasRevoked(ids) === true ? "the client's certificate has been revoked" : null;
+        return this.#terminator?.hasRevoked(ids) === true ? "the client's certificate has been revoked" : null;
       },
     };
   }
@@ -208,8 +201,7 @@ class TlsFront {
 
   /** For connections that were answered without HTTP, or not answered. */
   #note(connection: ClientConnection, fault: Fault): void {
-    const { forms, environment } = this.#options;
-    endUnread(environmentOf(connection, environment), forms.record(connection.peer.address, connection.since), fault, 0);
+    endUnread(environmentOf(connection, this.#options.environment), unreadRecordOf(connection), fault, 0);
   }
 }
 

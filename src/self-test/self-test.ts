@@ -21,12 +21,12 @@ import { askListener, type OwnConnection } from './ask-listener.ts';
 import { listProbes, type ProbeTerms, reach, type SelfTestProbe } from './probes.ts';
 import { type ProbeOutcome, type RoundResult, runRound } from './run-round.ts';
 
-type Tested = Pick<Config, 'clients' | 'destinations' | 'listeners' | 'mode' | 'name' | 'selfTest' | 'timeouts' | 'tlsServer'>;
+type Tested = Pick<Config, 'clients' | 'destinations' | 'listeners' | 'mode' | 'selfTest'> & RequestEnvironment['config'];
 
 /** For `SelfTest`. */
 export interface SelfTestOptions {
   readonly config: Tested;
-  readonly egress: Pick<Egress, 'survey'>;
+  readonly egress: Egress;
   readonly telemetry: Telemetry;
   /** Whether almost no file descriptors are left. */
   readonly tight: () => boolean;
@@ -90,7 +90,8 @@ export class SelfTest implements SelfTestSockets {
     this.#options = options;
     this.#config = options.config;
     this.environment = {
-      name: options.config.name,
+      config: options.config,
+      egress: options.egress,
       telemetry: {
         ...options.telemetry,
         ended: (record) => {
@@ -98,9 +99,6 @@ export class SelfTest implements SelfTestSockets {
         },
       },
       remember: () => {},
-      clientName: () => '-',
-      revoked: () => null,
-      times: () => this.#config.timeouts,
       requests: new Crowd(),
       hellos: new Set(),
       overload: null,
@@ -133,6 +131,7 @@ export class SelfTest implements SelfTestSockets {
   adopt(config: Tested): void {
     this.#running?.controller.abort();
     this.#config = config;
+    this.environment.config = config;
     if (this.#bound !== null) this.#begin();
   }
 

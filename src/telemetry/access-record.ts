@@ -296,3 +296,6 @@ export function createRequestIds(): () => string {
     return prefix + count.toString(36).padStart(9, '0');
   };
 }
+
+/** Of this process. */
+export const nextRequestId = createRequestIds();

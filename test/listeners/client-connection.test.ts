@@ -142,7 +142,7 @@ async function start(t: Test): Promise<Bench> {
     createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       const connection = new ClientConnection(socket, {
         listener: { forms: ['forward'], proxyProtocol: 'off' },
-        terms: () => TERMS,
+        environment: { config: TERMS },
         clock: bench.clock,
         onRequest: (connection, head) => {
           const request = new Served(connection, head);

@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import t from 'tap';
 import type { CancelSignal } from '../../src/cancel.ts';
 import { Crowd } from '../../src/crowd.ts';
+import type { Permit } from '../../src/egress.ts';
 import type { ClientConnection } from '../../src/listeners/client-connection.ts';
 import { RequestContext, type RequestEnvironment } from '../../src/listeners/request-context.ts';
 import { AccessRecord } from '../../src/telemetry/access-record.ts';
@@ -12,10 +13,18 @@ t.test('a connection that comes after the client has gone is closed, and carries
   const written: unknown[] = [];
   const crashes: unknown[] = [];
   // As much of both as a request needs that never gets as far as a tunnel.
+  const dial = Promise.withResolvers<Socket>();
+  let signal: CancelSignal | null = null;
   const environment = {
     telemetry: { ended: ({ code }: AccessRecord) => ended.push(code), tunnelOpened: () => ended.push('opened') },
     remember: () => {},
-    clientName: () => '-',
+    egress: {
+      clientName: () => '-',
+      openTunnel: (_permit: Permit, _port: number, _record: AccessRecord, given: CancelSignal) => {
+        signal = given;
+        return dial.promise;
+      },
+    },
     requests: new Crowd<RequestContext>(),
     hellos: new Set(),
     overload: null,
@@ -30,12 +39,7 @@ t.test('a connection that comes after the client has gone is closed, and carries
   } as unknown as ClientConnection;
   const request = new RequestContext(environment, new AccessRecord('id', 0, '10.8.1.4'), connection, null);
 
-  const dial = Promise.withResolvers<Socket>();
-  let signal: CancelSignal | null = null;
-  request.startTunnel((given) => {
-    signal = given;
-    return dial.promise;
-  }, null);
+  request.startTunnel({} as unknown as Permit, 0, null);
   request.clientClosed();
   t.equal((signal as CancelSignal | null)?.aborted, true, 'the dial is called off');
   t.strictSame(ended, ['client-closed']);
