@@ -1,10 +1,11 @@
 /**
  * One port for clients: how it is bound, stopped and closed; and its
- * connections from accept on: owned, counted, refused above
- * the limit, held until an expected PROXY header has come, and closed at the
- * end. Logs and counts what ends without a request.
+ * connections from accept on: owned, counted, refused above the limit, held
+ * until an expected PROXY header has come, and closed at the end. They carry
+ * plain HTTP; tls-listener.ts is the port for TLS. Logs and counts what ends
+ * without a request.
  */
-import type { AddressInfo, Server, ServerOpts, Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { ListenAddress, ListenerConfig } from '../config/config.ts';
 import { Crowd } from '../crowd.ts';
 import { Fault } from '../errors.ts';
@@ -38,32 +39,77 @@ export interface ListenerOptions {
   readonly selfTest: SelfTestSockets;
 }
 
-interface ConnectionGateOptions extends ListenerOptions {
-  /** Answers and closes a connection that is not accepted. */
-  readonly refuse: (connection: ClientConnection, fault: Fault) => void;
-  /** What a refused client is sent, as it is on the wire; null: nothing. */
-  readonly lastWords: (fault: Fault, requestId: string) => Buffer | string | null;
-}
-
-/** Accepts connections of one listener, and keeps a list of the open ones. */
+/** A port for plain HTTP, and the owner of its connections. Ends by `stop`, then `destroy` for the rest. */
 export class ConnectionGate {
-  readonly #options: ConnectionGateOptions;
-  readonly #connections = new Crowd<ClientConnection>();
+  /** Resolves when it is stopped, and every connection is closed. */
+  readonly closed: Promise<void>;
+  /** The open connections. */
+  protected readonly connections = new Crowd<ClientConnection>();
+  readonly #options: ListenerOptions;
+  readonly #server: Server;
   readonly #queue = new AcceptQueue();
   readonly #peers: PeerReader;
   readonly #connectionOptions: ConnectionOptions;
 
-  constructor(options: ConnectionGateOptions) {
+  constructor(options: ListenerOptions) {
     this.#options = options;
     this.#peers = createPeerReader(options.listener);
     this.#connectionOptions = describeConnections(options, this.#peers);
+    // Each direction of a client ends on its own; reading begins when the connection has its owner; small answers are
+    // not delayed.
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      this.#accept(socket);
+    });
+    this.closed = new Promise((resolve) => {
+      this.#server.once('close', resolve);
+    });
   }
 
-  /** Accepts a new connection, unless it is refused: calls `next` at once, or when the expected PROXY header has been read. */
-  accept(socket: Socket, next: (connection: ClientConnection) => void): void {
+  /** Accepts connections from now on. Rejects when the address cannot be bound, with the system's error. */
+  open(): Promise<void> {
+    return bindServer(this.#server, this.#options.listener);
+  }
+
+  /** Once it is open. */
+  get address(): AddressInfo {
+    // A server listening on an IP address has no other kind of address.
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** Accepts no more connections, and closes those without a request in progress; the others close after their answer. */
+  stop(): void {
+    this.#server.close();
+    // Bytes that have arrived are read in the turn between: they were accepted before the end.
+    setImmediate(setImmediate, () => {
+      for (const connection of this.connections) connection.closeWhenIdle();
+    });
+  }
+
+  /** Closes every connection now. */
+  destroy(): void {
+    for (const connection of this.connections) connection.destroy();
+  }
+
+  /** A connection has been accepted, and its PROXY header has been read if one was expected. */
+  protected begin(connection: ClientConnection): void {
+    connection.serve();
+  }
+
+  /** Answers and closes a connection that is not accepted. */
+  protected refuse(connection: ClientConnection, fault: Fault): void {
+    connection.refuse(fault);
+  }
+
+  /** What a client is sent that is refused before it has a connection, as it is on the wire; null: nothing. */
+  protected lastWords(fault: Fault, requestId: string): Buffer | string | null {
+    const { head, body } = this.#options.forms.refusals.text(fault, requestId);
+    return `${head}Connection: close\r\n\r\n${body}`;
+  }
+
+  #accept(socket: Socket): void {
     try {
       const connection = this.#enter(socket);
-      if (connection !== null) this.#receive(connection, next);
+      if (connection !== null) this.#receive(connection);
     } catch (error) {
       // Our code threw, perhaps before the socket had an owner.
       const peer = peerOf(socket);
@@ -74,7 +120,7 @@ export class ConnectionGate {
 
   /** Owns and counts a new connection. Null: it was refused, or has closed already. */
   #enter(socket: Socket): ClientConnection | null {
-    const { connections, refuse, selfTest } = this.#options;
+    const { connections, selfTest } = this.#options;
     const own = selfTest.claims(socket);
     const { overload } = this.#options.environment;
     const overloaded = own ? null : (overload?.connectionRefusal(this.#queue) ?? null);
@@ -100,9 +146,9 @@ export class ConnectionGate {
     const full = connections.enter(connection.countedAs);
     // Refused connections that linger hold a descriptor too.
     const lingers = full !== null && connections.enterRefused();
-    this.#connections.add(connection);
+    this.connections.add(connection);
     connection.onClosed = () => {
-      this.#connections.delete(connection);
+      this.connections.delete(connection);
       if (full === null) connections.leave(connection.countedAs);
       else if (lingers) connections.leaveRefused();
     };
@@ -111,7 +157,7 @@ export class ConnectionGate {
       return connection;
     }
     connection.guard(() => {
-      refuse(connection, full);
+      this.refuse(connection, full);
     });
     if (!lingers) connection.destroy();
     return null;
@@ -122,9 +168,9 @@ export class ConnectionGate {
    * It is closed at once, so that what the client has sent already may reset it behind the answer.
    */
   #turnAway(socket: Socket, fault: Fault): void {
-    const { environment, lastWords } = this.#options;
+    const { environment } = this.#options;
     const record = new AccessRecord(nextRequestId(), performance.now(), peerOf(socket).address);
-    const words = lastWords(fault, record.requestId);
+    const words = this.lastWords(fault, record.requestId);
     socket.on('error', ignoreError);
     if (words !== null) socket.write(words, 'latin1');
     socket.destroy();
@@ -134,15 +180,15 @@ export class ConnectionGate {
   /** A connection of the self-test takes no client's place, and is not counted. */
   #keep(connection: ClientConnection): void {
     connection.selfTest = true;
-    this.#connections.add(connection);
+    this.connections.add(connection);
     connection.onClosed = () => {
-      this.#connections.delete(connection);
+      this.connections.delete(connection);
     };
   }
 
   /** Many clients are behind a trusted peer. */
   #shareOf({ peer }: ClientConnection): string | null {
-    return this.#peers.trusts(peer) ? null : peer.address;
+    return this.#peers.trusts(peer.address) ? null : peer.address;
   }
 
   /** The PROXY header has named the client. @returns why it may have no other connection */
@@ -153,11 +199,11 @@ export class ConnectionGate {
     return full;
   }
 
-  #receive(connection: ClientConnection, next: (connection: ClientConnection) => void): void {
-    const { listener, environment, refuse, selfTest } = this.#options;
-    if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer)) {
+  #receive(connection: ClientConnection): void {
+    const { listener, environment, selfTest } = this.#options;
+    if (listener.proxyProtocol === 'off' || !this.#peers.trusts(connection.peer.address)) {
       if (connection.selfTest && selfTest.asker !== null) connection.peer = { address: selfTest.asker, port: 0, sans: NO_SANS };
-      next(connection);
+      this.begin(connection);
       return;
     }
     receiveProxyHeader(connection.socket, {
@@ -168,37 +214,19 @@ export class ConnectionGate {
         connection.peer = peerInHeader(header) ?? connection.peer;
         connection.guard(() => {
           const full = this.#identify(connection);
-          if (full === null) next(connection);
-          else refuse(connection, full);
+          if (full === null) this.begin(connection);
+          else this.refuse(connection, full);
         });
       },
-      onFault(fault) {
+      onFault: (fault) => {
         connection.guard(() => {
-          refuse(connection, fault);
+          this.refuse(connection, fault);
         });
       },
       onReset() {
         connection.left('the PROXY header');
       },
     });
-  }
-
-  /** Closes connections without a request in progress; the others close after their answer. */
-  stop(): void {
-    // Bytes that have arrived are read in the turn between: they were accepted before the end.
-    setImmediate(setImmediate, () => {
-      for (const connection of this.#connections) connection.closeWhenIdle();
-    });
-  }
-
-  /** Closes every connection now. */
-  destroy(): void {
-    for (const connection of this.#connections) connection.destroy();
-  }
-
-  /** The open connections. */
-  get connections(): Iterable<ClientConnection> {
-    return this.#connections;
   }
 }
 
@@ -252,22 +280,6 @@ export function unreadRecordOf({ peer, since }: ClientConnection): AccessRecord 
 /** Of a socket that is closed already. */
 function ignoreError(): void {}
 
-// The port itself.
-
-/** A bound port for clients; it owns its connections. Ends by `stop`, then `destroy` for the rest. */
-export interface Listener {
-  readonly address: AddressInfo;
-  /** Accepts no more connections and closes idle ones; the others close after their response. */
-  stop(): void;
-  /** Resolves when every connection is closed. */
-  readonly closed: Promise<void>;
-  /** Closes every connection now. */
-  destroy(): void;
-}
-
-/** Each direction of a client ends on its own; reading begins when the connection has its owner; small answers are not delayed. */
-export const SERVER_OPTIONS: ServerOpts = { allowHalfOpen: true, noDelay: true };
-
 /** @throws when the address cannot be bound, with the system's error */
 export function bindServer(server: Server, { host, port }: ListenAddress): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -277,24 +289,4 @@ export function bindServer(server: Server, { host, port }: ListenAddress): Promi
       resolve();
     });
   });
-}
-
-/** Throws as `bindServer` does. */
-export async function bindListener(server: Server, gate: ConnectionGate, address: ListenAddress): Promise<Listener> {
-  await bindServer(server, address);
-  const closed = new Promise<void>((resolve) => {
-    server.once('close', resolve);
-  });
-  return {
-    // A server listening on an IP address has no other kind of address.
-    address: server.address() as AddressInfo,
-    closed,
-    stop() {
-      server.close();
-      gate.stop();
-    },
-    destroy() {
-      gate.destroy();
-    },
-  };
 }

@@ -1,21 +1,13 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { ConnectionCount } from '../limits.ts';
-import type { ClientConnection } from './client-connection.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import {
-  bindListener,
-  ConnectionGate,
-  type Listener,
-  type ListenerOptions,
-  type SelfTestSockets,
-  SERVER_OPTIONS,
-} from './connection-gate.ts';
+import { ConnectionGate, type SelfTestSockets } from './connection-gate.ts';
 import type { HttpForms } from './http-forms.ts';
 import type { RequestEnvironment } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
-import { openTlsListener, type TlsListener } from './tls-listener.ts';
+import { TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
 
 type OpenTerms = Pick<Config, 'tlsServer' | 'timeouts'>;
@@ -32,7 +24,7 @@ interface ListenersOptions {
 }
 
 /** All bound ports for clients. */
-export interface Listeners extends Omit<Listener, 'address'> {
+export interface Listeners extends Pick<ConnectionGate, 'closed' | 'stop' | 'destroy'> {
   /** In the order of the configuration. */
   readonly addresses: { readonly http: readonly AddressInfo[]; readonly tls: readonly AddressInfo[] };
   /**
@@ -45,34 +37,34 @@ export interface Listeners extends Omit<Listener, 'address'> {
 
 /** Rejects with the first error; then no listener stays open. */
 export async function openListeners({ config, onTick, ...rest }: ListenersOptions): Promise<Listeners> {
-  const http: Listener[] = [];
-  const tls: TlsListener[] = [];
   const terminator = createTerminator(config);
   const clock = new ConnectionClock({ tick: tickOf(config), now: performance.now.bind(performance), onTick });
   const shared = { ...rest, clock };
-  try {
-    for (const listener of config.listeners.http) http.push(await openHttpListener({ ...shared, listener }));
-    for (const listener of config.listeners.tls) tls.push(await openTlsListener({ ...shared, listener, terminator }));
-  } catch (error) {
-    const opened = [...http, ...tls];
-    for (const listener of opened) listener.stop();
-    for (const listener of opened) listener.destroy();
-    await Promise.all(opened.map(({ closed }) => closed));
+  const http = config.listeners.http.map((listener) => new ConnectionGate({ ...shared, listener }));
+  const tls = config.listeners.tls.map((listener) => new TlsListener({ ...shared, listener, terminator }));
+  const all = [...http, ...tls];
+  const closed = Promise.all(all.map((listener) => listener.closed)).then(() => {
     clock.close();
+  });
+  const stop = (): void => {
+    for (const listener of all) listener.stop();
+  };
+  const destroy = (): void => {
+    for (const listener of all) listener.destroy();
+  };
+  try {
+    for (const listener of all) await listener.open();
+  } catch (error) {
+    stop();
+    destroy();
+    await closed;
     throw error;
   }
-  const all = [...http, ...tls];
   return {
     addresses: { http: http.map(({ address }) => address), tls: tls.map(({ address }) => address) },
-    closed: Promise.all(all.map(({ closed }) => closed)).then(() => {
-      clock.close();
-    }),
-    stop() {
-      for (const listener of all) listener.stop();
-    },
-    destroy() {
-      for (const listener of all) listener.destroy();
-    },
+    closed,
+    stop,
+    destroy,
     prepare(next) {
       const replacement = createTerminator(next);
       return () => {
@@ -96,28 +88,4 @@ function tickOf({ timeouts }: Pick<Config, 'timeouts'>): number {
 
 function createTerminator({ tlsServer }: Pick<Config, 'tlsServer'>): TlsTerminator | null {
   return tlsServer === null ? null : new TlsTerminator(tlsServer);
-}
-
-// A port for plain HTTP: every accepted connection is served, after its PROXY header if there is one.
-
-function serve(connection: ClientConnection): void {
-  connection.serve();
-}
-
-/** @throws when the address cannot be bound, with the system's error */
-function openHttpListener(options: ListenerOptions): Promise<Listener> {
-  const gate = new ConnectionGate({
-    ...options,
-    refuse: (connection, fault) => {
-      connection.refuse(fault);
-    },
-    lastWords: (fault, requestId) => {
-      const { head, body } = options.forms.refusals.text(fault, requestId);
-      return `${head}Connection: close\r\n\r\n${body}`;
-    },
-  });
-  const server = createServer(SERVER_OPTIONS, (socket: Socket) => {
-    gate.accept(socket, serve);
-  });
-  return bindListener(server, gate, options.listener);
 }

@@ -3,7 +3,6 @@
  * the proxy's own names is terminated here and carries HTTP, any other is
  * forwarded to the destination that it names. docs/tls.md is its contract.
  */
-import { createServer, type Server } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { Fault } from '../errors.ts';
 import { idOf } from '../identity/revocation.ts';
@@ -11,7 +10,7 @@ import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
 import { alertFor, expiryOf, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
-import { bindListener, ConnectionGate, type Listener, type ListenerOptions, SERVER_OPTIONS, unreadRecordOf } from './connection-gate.ts';
+import { ConnectionGate, type ListenerOptions, unreadRecordOf } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { endUnread, environmentOf } from './request-context.ts';
 import type { SniForm } from './sni-form.ts';
@@ -23,43 +22,18 @@ interface TlsListenerOptions extends ListenerOptions {
   readonly terminator: TlsTerminator | null;
 }
 
-/** A listener that accepts raw TLS, and TLS for the proxy's own names. */
-export interface TlsListener extends Listener {
-  /** New connections use the terminator of the configuration that is in force now. Connections authenticated in another way are closed. @returns how many of them were tunnels */
-  adopt(terminator: TlsTerminator | null): number;
-}
-
-/** @throws when the address cannot be bound, with the system's error */
-export async function openTlsListener(options: TlsListenerOptions): Promise<TlsListener> {
-  const front = new TlsFront(options);
-  const listener = await bindListener(front.server, front.gate, options.listener);
-  return {
-    ...listener,
-    adopt: (terminator) => front.adopt(terminator),
-  };
-}
-
-class TlsFront {
-  readonly server: Server;
-  readonly gate: ConnectionGate;
+/** A port that accepts raw TLS, and TLS for the proxy's own names. */
+export class TlsListener extends ConnectionGate {
   readonly #options: TlsListenerOptions;
   #terminator: TlsTerminator | null;
 
   constructor(options: TlsListenerOptions) {
+    super(options);
     this.#options = options;
     this.#terminator = options.terminator;
-    this.gate = new ConnectionGate({
-      ...options,
-      refuse: (connection, fault) => {
-        this.#refuse(connection, fault);
-      },
-      lastWords: alertFor,
-    });
-    this.server = createServer(SERVER_OPTIONS, (socket) => {
-      this.gate.accept(socket, this.#awaitHello);
-    });
   }
 
+  /** New connections use the terminator of the configuration that is in force now. Connections authenticated in another way are closed. @returns how many of them were tunnels */
   adopt(terminator: TlsTerminator | null): number {
     const before = this.#terminator;
     this.#terminator = terminator;
@@ -67,7 +41,7 @@ class TlsFront {
     const [verified, others] = [this.#isOutdated(before, true), this.#isOutdated(before, false)];
     let cut = 0;
     if (!others) return cut;
-    for (const connection of this.gate.connections) {
+    for (const connection of this.connections) {
       if (!connection.secure || (!verified && connection.proof !== null)) continue;
       connection.guard(() => {
         if (connection.revoke(outdated())) cut += 1;
@@ -86,7 +60,7 @@ class TlsFront {
     return tlsServer === null || !(terminator.identifiesLike(tlsServer) || (verified && terminator.isWidenedBy(tlsServer)));
   }
 
-  readonly #awaitHello = (connection: ClientConnection): void => {
+  protected override begin(connection: ClientConnection): void {
     const reader = new ClientHelloReader();
     receiveFirstBytes(connection.socket, {
       timeout: this.#options.environment.config.timeouts.requestHeaders,
@@ -104,7 +78,7 @@ class TlsFront {
         if (why === 'reset') connection.left('the ClientHello');
         else
           connection.guard(() => {
-            this.#refuse(
+            this.refuse(
               connection,
               why === 'late'
                 ? new Fault('request-timeout', 'the ClientHello did not arrive in time')
@@ -113,7 +87,7 @@ class TlsFront {
           });
       },
     });
-  };
+  }
 
   #onHello(connection: ClientConnection, result: HelloResult, head: Buffer): void {
     if (result.kind === 'not-tls') {
@@ -121,13 +95,13 @@ class TlsFront {
       return;
     }
     if (result.kind === 'invalid') {
-      this.#refuse(connection, malformedHello(result.reason));
+      this.refuse(connection, malformedHello(result.reason));
       return;
     }
     const { serverName, random, ech } = result;
     const terminator = this.#terminator;
     if (serverName === null)
-      this.#refuse(
+      this.refuse(
         connection,
         new Fault('sni-missing', 'the ClientHello names no host', { remedy: 'call by name: TLS to an address names none' }),
       );
@@ -144,7 +118,11 @@ class TlsFront {
         connection.guard(() => {
           const shown = terminator.readCertificate(socket);
           // A reload during the handshake.
-          this.#begin(connection, socket, this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown);
+          this.#serveInside(
+            connection,
+            socket,
+            this.#isOutdated(terminator, shown.chain.length > 0) ? { ...shown, fault: outdated() } : shown,
+          );
         });
       },
       onFault: (fault) => {
@@ -157,7 +135,7 @@ class TlsFront {
     });
   }
 
-  #begin(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ClientCertificate): void {
+  #serveInside(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ClientCertificate): void {
     connection.secured(socket, sans);
     connection.fault = fault;
     connection.proof = this.#proofOf(chain);
@@ -181,7 +159,7 @@ class TlsFront {
   /** Not TLS. Plain HTTP gets an HTTP answer; TLS is to follow a PROXY header; no other protocol could read an answer. */
   #onOther(connection: ClientConnection, reason: string, head: Buffer): void {
     const proxyHeader = proxyHeaderMistake(head, connection, this.#options.listener.proxyProtocol);
-    if (proxyHeader !== null) this.#refuse(connection, proxyHeader);
+    if (proxyHeader !== null) this.refuse(connection, proxyHeader);
     else if (beginsLikeHttp(head))
       connection.refuse(
         new Fault('http-on-tls-port', 'this port speaks TLS, the client began plain HTTP', {
@@ -194,9 +172,13 @@ class TlsFront {
     }
   }
 
-  #refuse(connection: ClientConnection, fault: Fault): void {
+  protected override refuse(connection: ClientConnection, fault: Fault): void {
     this.#note(connection, fault);
     connection.endWith(alertFor(fault));
+  }
+
+  protected override lastWords(fault: Fault): Buffer | null {
+    return alertFor(fault);
   }
 
   /** For connections that were answered without HTTP, or not answered. */

@@ -22,8 +22,8 @@ export interface ClientPeer extends Pick<Peer, 'address' | 'sans'> {
 
 /** Identifies the client by one listener's `trustedPeers` and `believe`. */
 export interface PeerReader {
-  /** Whether the peer of the connection is trusted to name its client. */
-  trusts(peer: ClientPeer): boolean;
+  /** Whether the peer of a connection, at this address, is trusted to name its client. */
+  readonly trusts: (address: string) => boolean;
   /** The client of this request. @returns a Fault when a trusted peer sends a value that cannot be parsed */
   read(peer: ClientPeer, fields: RawFields): ClientPeer | Fault;
 }
@@ -55,16 +55,16 @@ export function peerInHeader({ address, port }: ProxyHeader): ClientPeer | null 
 /** Compiles the CIDRs once; the cost per request is linear in its headers. */
 export function createPeerReader({ trustedPeers, believe }: Pick<ListenerConfig, 'trustedPeers' | 'believe'>): PeerReader {
   const table = buildCidrTable([trustedPeers]);
-  const isTrusted = trustedPeers.length === 0 ? () => false : (address: string): boolean => table.find(address) !== -1;
+  const trusts = trustedPeers.length === 0 ? () => false : (address: string): boolean => table.find(address) !== -1;
   const forwardedFor = believe.includes(FORWARDED_FOR);
   const clientCert = believe.includes(CLIENT_CERT);
   return {
-    trusts: ({ address }) => isTrusted(address),
+    trusts,
     read(own, rawHeaders) {
-      if (believe.length === 0 || !isTrusted(own.address)) return own;
+      if (believe.length === 0 || !trusts(own.address)) return own;
       const chain = forwardedFor ? combinedField(rawHeaders, FORWARDED_FOR) : null;
       const certificates = clientCert ? combinedField(rawHeaders, CLIENT_CERT) : null;
-      const address = chain === null ? own.address : clientFromForwardedFor(chain, isTrusted);
+      const address = chain === null ? own.address : clientFromForwardedFor(chain, trusts);
       if (address === null) return unreadable('X-Forwarded-For', chain, 'no list of IP addresses');
       const port = chain === null ? own.port : 0;
       // Its own certificate identifies the peer, not the client that the peer names.

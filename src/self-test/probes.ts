@@ -137,7 +137,7 @@ function probeOf(
 
 /** A listener that trusts this host to name its clients waits for a PROXY header. */
 function prefaceOf(listener: ListenerConfig, host: string, port: number, asker: string | null): string {
-  if (listener.proxyProtocol === 'off' || !createPeerReader(listener).trusts({ address: host, port: 0, sans: [] })) return '';
+  if (listener.proxyProtocol === 'off' || !createPeerReader(listener).trusts(host)) return '';
   if (asker === null) return 'PROXY UNKNOWN\r\n';
   return asker.includes(':') ? `PROXY TCP6 ${asker} ::1 1 ${port}\r\n` : `PROXY TCP4 ${asker} 127.0.0.1 1 ${port}\r\n`;
 }

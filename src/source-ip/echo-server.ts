@@ -86,7 +86,7 @@ function readCaller({ socket, rawHeaders, headers }: IncomingMessage, { peers, p
   const own = proxied.get(socket) ?? peerOf(socket);
   const peer = peers.read(own, rawHeaders);
   if (peer instanceof Fault) return peer;
-  const forwarded = believes && headers['x-forwarded-for'] !== undefined && peers.trusts(own);
+  const forwarded = believes && headers['x-forwarded-for'] !== undefined && peers.trusts(own.address);
   return { ip: peer.address, port: peer.port, via: forwarded ? 'x-forwarded-for' : proxied.has(socket) ? 'proxy-protocol' : 'connection' };
 }
 
@@ -135,7 +135,7 @@ function send(response: ServerResponse, status: number, body: string, type = 'te
 function receiveHeaders(server: Server, peers: PeerReader, proxied: WeakMap<Socket, ClientPeer>): void {
   const serve = takeConnections(server);
   server.on('connection', (socket: Socket) => {
-    if (!peers.trusts(peerOf(socket))) {
+    if (!peers.trusts(peerOf(socket).address)) {
       serve(socket);
       return;
     }
