@@ -8,7 +8,7 @@ import { isIP } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { Permit } from '../egress.ts';
 import { Fault } from '../errors.ts';
-import type { Opening, TunnelRefusal } from '../relay/tunnel-events.ts';
+import type { Opening, TunnelRefusal } from '../relay/tunnel.ts';
 import { type HelloResult, TlsOpening } from '../targets/client-hello.ts';
 import { show } from '../targets/quote.ts';
 import type { RequestContext } from './request-context.ts';

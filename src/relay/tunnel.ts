@@ -11,9 +11,8 @@ import { Fault } from '../errors.ts';
 import type { AccessRecord, ClosedBy } from '../telemetry/access-record.ts';
 import { TimeLimit } from '../time-limit.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
-import { readOnAfterFailedWrites, resetSocket, type Resettable } from './failed-writes.ts';
+import { readOnAfterFailedWrites, resetSocket, type Resettable, WRITE_FAILED } from './failed-writes.ts';
 import { shareReads } from './node-internals.ts';
-import { hear, hearBytes, hearLate, type Opening, type Side, type TunnelRefusal, unhear, unhearBytes } from './tunnel-events.ts';
 import { keepAlive } from './reuse.ts';
 
 /** Notified of a tunnel's end. */
@@ -28,8 +27,75 @@ export interface TunnelOwner {
   onCrash(error: unknown): void;
 }
 
+/** The tunnel is closed for `fault`; `lastWords`, if any, are the last bytes sent to the client. */
+export interface TunnelRefusal {
+  readonly fault: Fault;
+  readonly lastWords: Buffer | string | null;
+}
+
+/**
+ * Inspects the first bytes of a tunnel, in both directions. It changes no byte, delays the
+ * client's bytes only while it holds them, and never delays the upstream's.
+ */
+export interface Opening {
+  /** How long bytes may be held, ms from the first one held. */
+  readonly patience: number;
+  /**
+   * The client's next bytes.
+   * - `pass`: forward the held bytes, then these.
+   * - `hold`: keep them back.
+   */
+  read(chunk: Buffer): 'pass' | 'hold' | TunnelRefusal;
+  /** The upstream's next bytes, which are forwarded in any case. */
+  hear(chunk: Buffer): void;
+  /** After `pass`: the held bytes that came before the chunk, in order; otherwise empty. */
+  readonly held: Buffer;
+  /** The inspection is complete: neither direction is passed to it any more. Nothing is held then. */
+  readonly done: boolean;
+  /** Bytes are held, and no more come: the client has ended, or `patience` is over. */
+  giveUp(why: 'ended' | 'late'): TunnelRefusal;
+}
+
+type Side = 'client' | 'upstream';
+
+const kTunnel = Symbol('tunnel');
 /** A client socket, TLS or upgraded ones included, as a tunnel uses it. */
-export type TunnelSocket = Resettable;
+export type TunnelSocket = Resettable & { [kTunnel]?: Tunnel | undefined };
+
+/** A listener for either side of any tunnel: a chunk costs no closure and no look-up. What a tunnel's code throws ends that tunnel only. */
+function listener<T = undefined>(step: (tunnel: Tunnel, side: Side, told: T) => void): (this: TunnelSocket, told: T) => void {
+  return function (told) {
+    const tunnel = this[kTunnel];
+    if (tunnel === undefined) return;
+    try {
+      step(tunnel, this === tunnel.client ? 'client' : 'upstream', told);
+    } catch (error) {
+      tunnel.crashed(error);
+    }
+  };
+}
+
+const onTunnelData = listener<Buffer>((tunnel, side, chunk) => {
+  tunnel.received(side, chunk);
+});
+const onLateData = listener<Buffer>((tunnel, _side, chunk) => {
+  tunnel.late(chunk.length);
+});
+const onTunnelDrain = listener((tunnel, side) => {
+  tunnel.drained(side);
+});
+const onTunnelEnd = listener((tunnel, side) => {
+  tunnel.ended(side);
+});
+const onTunnelError = listener<Error>((tunnel, side, error) => {
+  tunnel.broke(side, error);
+});
+const onWriteFailed = listener<Error>((tunnel, side, error) => {
+  tunnel.writeFailed(side, error);
+});
+const onTunnelClose = listener((tunnel) => {
+  tunnel.closed();
+});
 
 /** The most that Node reads at a time. */
 const FULL_CHUNK = 65_536;
@@ -101,18 +167,24 @@ export class Tunnel {
   start(head: Buffer | null): void {
     const { client, upstream } = this;
     readOnAfterFailedWrites(client);
-    shareReads(client);
-    shareReads(upstream);
-    hear(this, client);
-    hear(this, upstream);
+    for (const socket of [client, upstream]) {
+      shareReads(socket);
+      socket[kTunnel] = this;
+      socket
+        .on('end', onTunnelEnd)
+        .on('error', onTunnelError)
+        .on('close', onTunnelClose)
+        .on('drain', onTunnelDrain)
+        .on(WRITE_FAILED, onWriteFailed);
+    }
     // A side that closed before we listened does not emit that again.
     for (const side of ['client', 'upstream'] as const) {
       const socket = this[side];
       if (socket.destroyed) this.broke(side, new Error('closed before the tunnel began'));
       if (socket.closed) this.closed();
     }
-    hearBytes(client);
-    hearBytes(upstream);
+    // The previous owner of a socket may have paused it.
+    for (const socket of [client, upstream]) socket.on('data', onTunnelData).resume();
     // Neither side flows before the next turn, so this is the first to be forwarded.
     if (head !== null && head.length > 0) this.received('client', head);
     // Nor does it emit its end again: a client may end and close while the upstream is dialled.
@@ -186,6 +258,7 @@ export class Tunnel {
     this.#partFrom(side);
   }
 
+  /** One side is closed. */
   closed(): void {
     this.#open -= 1;
     if (this.#open > 0) {
@@ -197,8 +270,8 @@ export class Tunnel {
     }
     this.#endLimit();
     for (const connection of this.#bulk) connection.release();
-    unhear(this.client);
-    unhear(this.upstream);
+    // Later events are ignored, and later errors still have a listener.
+    this.client[kTunnel] = this.upstream[kTunnel] = undefined;
     if (this.#unanswered) this.#fault ??= new Fault('upstream-cut', 'the upstream closed the connection before it answered');
     this.#owner.onTunnelEnd(this.#fault, this.#closedBy);
   }
@@ -208,6 +281,7 @@ export class Tunnel {
     return this.#closedBy === 'upstream' && this.record.unanswered;
   }
 
+  /** Our code threw in one of these. */
   crashed(error: unknown): void {
     this.#fault ??= new Fault('internal', 'the proxy failed in the middle of a tunnel', { cause: error });
     this.client.destroy();
@@ -263,13 +337,12 @@ export class Tunnel {
     this.#opening = null;
     this.#leaving = true;
     for (const socket of [this.client, this.upstream]) {
-      unhearBytes(socket);
-      hearLate(socket);
+      socket.off('data', onTunnelData).on('data', onLateData).resume();
       socket.end();
     }
   }
 
-  /** Bytes have come that cannot be delivered any more. */
+  /** Bytes have come from a side that has been sent the end already. */
   late(length: number): void {
     this.#lateBytes += length;
     if (this.#lateBytes <= CLOSING_WORDS) return;
@@ -317,7 +390,7 @@ export class Tunnel {
     else if (this.#opening !== null) this.#refuse(this.#opening.giveUp('late'));
   }
 
-  /** Each waits for the other to take bytes before it is read, which neither will: nothing moves any more. */
+  /** Nothing can be sent to this side, which is not read because the other does not keep up. If that is so of both, nothing moves any more. */
   writeFailed(side: Side, error: Error): void {
     if (this.#failedWrite === null || this.#failedWrite === side) this.#failedWrite = side;
     else this.broke(side, error);
@@ -335,8 +408,7 @@ export class Tunnel {
       resetSocket(socket);
       return;
     }
-    unhearBytes(socket);
-    socket.resume();
+    socket.off('data', onTunnelData).resume();
     this.#waitForParting(socket.writableLength);
   }
 
@@ -449,7 +521,7 @@ export class Tunnel {
     this.#fault = fault;
     this.#closedBy = 'proxy';
     this.#opening = null;
-    unhearBytes(this.upstream);
+    this.upstream.off('data', onTunnelData);
     this.upstream.destroy();
     if (lastWords === null) this.client.end();
     else this.client.end(lastWords);

@@ -7,13 +7,13 @@ import { TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
-import { HttpForms } from '../../src/listeners/http-forms.ts';
 import { ConnectionCount } from '../../src/limits.ts';
 import { Egress } from '../../src/egress.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
 import { Exchange } from '../../src/relay/exchange.ts';
 import { Tunnel } from '../../src/relay/tunnel.ts';
 import { UpstreamConnection } from '../../src/relay/upstream-connection.ts';
+import { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { findUnusedPort } from '../support/unused-port.ts';
 import { accessLines, httpAuthority, stillServes } from '../support/hostile.ts';
 import { hello, serverName } from '../support/hello.ts';
@@ -133,7 +133,7 @@ t.test('and what it throws before there is a request', async (t) => {
     }, Buffer.alloc(0)],
   ];
   for (const [what, open, sent] of refusals) {
-    const pull = plant(HttpForms, 'record');
+    const pull = plant(AccessRecord, 'noteFault');
     const wire = await open();
     wire.socket.end(sent);
     await wire.ended.finally(() => t.ok(pull(), what));

@@ -3,7 +3,7 @@ import t from 'tap';
 import type { Permit } from '../../src/egress.ts';
 import { Fault } from '../../src/errors.ts';
 import { createFrontingGuard, createSteeringGuard, type GuardedRequest } from '../../src/listeners/fronting-guard.ts';
-import type { Opening } from '../../src/relay/tunnel-events.ts';
+import type { Opening } from '../../src/relay/tunnel.ts';
 import { AccessRecord } from '../../src/telemetry/access-record.ts';
 import { ech, hello, serverName } from '../support/hello.ts';
 

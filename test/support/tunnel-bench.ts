@@ -5,7 +5,7 @@ import { mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { Fault } from '../../src/errors.ts';
-import type { Opening, TunnelRefusal } from '../../src/relay/tunnel-events.ts';
+import type { Opening, TunnelRefusal } from '../../src/relay/tunnel.ts';
 import { Tunnel, type TunnelSocket } from '../../src/relay/tunnel.ts';
 import { makeRecord } from './access-record.ts';
 import { listen } from './listen.ts';
