@@ -59,7 +59,7 @@ const UNRESOLVED = '-';
 
 /** The guards that check the addresses of a destination and those of its parent proxies. */
 interface WayGuards extends AddressGuards {
-  readonly way: { readonly via: readonly HopStep[]; readonly resolve: DestinationConfig['resolve'] };
+  readonly via: readonly HopStep[];
 }
 
 /** Permission to dial, for one request. Hold it while the request is in progress, then `release` it. */
@@ -304,20 +304,10 @@ export class Egress {
    */
   async openTunnel(permit: Permit, clientPort: number, record: AccessRecord, signal: CancelSignal): Promise<Socket> {
     const { destination, ask } = permit;
+    const { address: client } = ask.peer;
     const terms = this.#options;
-    const dialled = await this.#dial(
-      destination,
-      {
-        host: ask.host,
-        port: ask.port,
-        tls: null,
-        destination: destination.name,
-        client: ask.peer.address,
-        ...proxied(destination, ask.peer.address, clientPort),
-        ...circuit(destination, 'tunnel'),
-      },
-      signal,
-    );
+    const target = { ...this.#target(destination, ask.host, ask.port, 'tunnel', client, clientPort), client };
+    const dialled = await this.#dial(destination, target, signal);
     readOnAfterFailedWrites(dialled.socket);
     // A reload happened meanwhile: the address was checked by the previous
     // terms.
@@ -355,7 +345,7 @@ export class Egress {
 
   /** The hop that we dial ourselves, and the guard of its addresses; null: the route is direct. */
   nearestHop(destination: DestinationConfig): HopStep | null {
-    return this.#guard(destination).way.via[0] ?? null;
+    return this.#guard(destination).via[0] ?? null;
   }
 
   /**
@@ -381,8 +371,8 @@ export class Egress {
     client: string,
   ): Fault | null {
     const { dialler } = this.#options;
-    const { enforcing, lenient, way } = this.#guard(destination);
-    const target: DialTarget = { host, port, tls: null, destination: destination.name, ...way, ...circuit(destination, carries) };
+    const { enforcing, lenient } = this.#guard(destination);
+    const target = this.#target(destination, host, port, carries, client, 0);
     return dialler.refusal(target, enforcing, client) ?? (lenient === null ? null : dialler.refusal(target, lenient, client));
   }
 
@@ -409,9 +399,9 @@ export class Egress {
 
   /** Whether the current terms would dial an address that was dialled under earlier ones. */
   #judgeAgain(destination: DestinationConfig, address: string, port: number): Fault | null {
-    const { enforcing, lenient, way } = this.#guard(destination);
+    const { enforcing, lenient } = this.#guard(destination);
     // The address of a new connection would not be checked here either.
-    if (way.via.length > 0 && way.resolve === 'parent') return null;
+    if (destination.via.length > 0 && destination.resolve === 'parent') return null;
     if (address !== UNRESOLVED) return (lenient ?? enforcing)(address, port);
     return lenient === null
       ? new Fault('address-not-allowed', `the address was chosen by a parent, and has to be checked here now`, {
@@ -420,17 +410,9 @@ export class Egress {
       : null;
   }
 
-  #createPool({ destination, scheme, host, port, client }: PoolKey): UpstreamPool {
+  #createPool(key: PoolKey): UpstreamPool {
+    const { destination, scheme, host, port } = key;
     const { limits, timeouts } = this.#options.config;
-    // Exchanges from all ports of the client share these connections: no single port would be right.
-    const target: DialTarget = {
-      host,
-      port,
-      tls: scheme === 'https' ? destination.tls : null,
-      destination: destination.name,
-      ...proxied(destination, client, 0),
-      ...circuit(destination, scheme),
-    };
     return new UpstreamPool({
       origin: `${scheme}://${formatAuthority(host, port)}`,
       size: limits.upstreamConnections,
@@ -440,7 +422,7 @@ export class Egress {
       age: timeouts.upstreamAge,
       headerBytes: limits.headerBytes,
       headerFields: limits.headerFields,
-      open: (signal) => this.#openPooled(destination, target, signal),
+      open: (signal) => this.#openPooled(key, signal),
       onChange: (active, idle) => {
         this.#options.telemetry.upstreamPooled(destination.name, active, idle);
       },
@@ -448,24 +430,38 @@ export class Egress {
   }
 
   /** A pool that a reload has retired dials for those that wait in it as it always did: whether they may have the address is for the present terms to say. */
-  async #openPooled(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
-    const dialled = await this.#dial(destination, target, signal);
+  async #openPooled({ destination, scheme, host, port, client }: PoolKey, signal: CancelSignal): Promise<Dialled> {
+    // Exchanges from all ports of the client share these connections: no single port would be right.
+    const dialled = await this.#dial(destination, this.#target(destination, host, port, scheme, client, 0), signal);
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
-    const why =
-      present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, target.port);
+    const why = present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, port);
     if (why === null) return dialled;
     dialled.circuit?.giveBack();
     dialled.socket.destroy();
     throw revocation(why);
   }
 
+  /** What is dialled for a destination. @param client that a PROXY header names, where the destination wants one, with its port; 0: none is known */
+  #target(destination: DestinationConfig, host: string, port: number, carries: Carried, client: string, clientPort: number): DialTarget {
+    const { name, tls, resolve, proxyProtocol, circuitBreaker: terms } = destination;
+    return {
+      host,
+      port,
+      tls: carries === 'https' ? tls : null,
+      destination: name,
+      via: this.#guard(destination).via,
+      resolve,
+      proxied: proxyProtocol === 'off' ? undefined : { version: proxyProtocol, address: client, port: clientPort },
+      circuit: terms === null ? undefined : { of: destination, terms, carries },
+    };
+  }
+
   async #dial(destination: DestinationConfig, target: DialTarget, signal: CancelSignal): Promise<Dialled> {
     const { telemetry, dialler } = this.#options;
     try {
-      const { enforcing, lenient, way } = this.#guard(destination);
-      const wanted = { ...target, ...way };
+      const { enforcing, lenient } = this.#guard(destination);
       const dialled =
-        lenient === null ? await dialler.dial(wanted, enforcing, signal) : await dialLeniently(dialler, wanted, enforcing, lenient, signal);
+        lenient === null ? await dialler.dial(target, enforcing, signal) : await dialLeniently(dialler, target, enforcing, lenient, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
       telemetry.upstreamReached(destination.name, dialled.address ?? UNRESOLVED, dialled.certificateEnds ?? 0);
       return dialled;
@@ -481,8 +477,8 @@ export class Egress {
     let guard = this.#guards.get(destination);
     if (guard === undefined) {
       const { isSelf } = this.#options;
-      const steps = destination.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
-      guard = { ...createAddressGuards(destination, this.policy.mode, isSelf), way: { via: steps, resolve: destination.resolve } };
+      const via = destination.via.map((hop) => ({ hop, guard: createHopGuard(hop, isSelf) }));
+      guard = { ...createAddressGuards(destination, this.policy.mode, isSelf), via };
       this.#guards.set(destination, guard);
     }
     return guard;
@@ -507,12 +503,4 @@ async function dialLeniently(
 
 function revocation({ message, remedy }: Fault, what = 'a reload withdrew the permission'): Fault {
   return new Fault('revoked', `${what}: ${message}`, { remedy });
-}
-
-function circuit(of: DestinationConfig, carries: Carried): Pick<DialTarget, 'circuit'> {
-  return of.circuitBreaker === null ? {} : { circuit: { of, terms: of.circuitBreaker, carries } };
-}
-
-function proxied({ proxyProtocol }: DestinationConfig, address: string, port: number): Pick<DialTarget, 'proxied'> {
-  return proxyProtocol === 'off' ? {} : { proxied: { version: proxyProtocol, address, port } };
 }

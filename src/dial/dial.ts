@@ -35,9 +35,9 @@ export interface DialTarget {
   /** With parents: `parent`, the name is passed to the last of them, and is neither resolved nor checked here. */
   readonly resolve?: 'here' | 'parent';
   /** The client named to the upstream by a PROXY protocol header before anything else; absent: no header. */
-  readonly proxied?: ProxiedClient;
+  readonly proxied?: ProxiedClient | undefined;
   /** How its failures are counted, and lead to refusals; absent: they are not. */
-  readonly circuit?: CircuitPlan;
+  readonly circuit?: CircuitPlan | undefined;
 }
 
 /** The purpose of a connection. What breaks one, such as our client certificate, need not break another. */
