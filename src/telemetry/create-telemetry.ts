@@ -7,7 +7,7 @@ import { LogOutput, openLogOutput } from './log-output.ts';
 import { explainLoss, LogSink, type LogSinkOptions, type Loss } from './log-sink.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { bound, escapeUnsafe } from './safe-text.ts';
-import { Attempts, type Contain, makeTotal, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
+import { Attempts, type Contain, type NoticeLevel, type Part, PARTS, type Telemetry } from './telemetry.ts';
 import type { TracedProcess } from './spans.ts';
 import { Traces } from './traces.ts';
 
@@ -76,8 +76,6 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     },
   });
   const metrics = createMetrics({ policy, version, lostLogLines: () => sink.losses(), tracing: () => traces.facts, attempts });
-  const { exposition, healths, tunnels, shortTunnels, watch, history, traffic, connections, certificates, ...events } = metrics;
-  const counted = makeTotal(events, 'metrics', attempts.contain);
   const admitted = attempts.contain('traces', traces.admitted.bind(traces));
   const traceTunnel = attempts.contain('traces', traces.tunnelOpened.bind(traces));
   const traceEnd = attempts.contain('traces', traces.ended.bind(traces));
@@ -91,24 +89,15 @@ export function createTelemetry(options: TelemetryOptions): RunningTelemetry {
     sink.flush();
   };
   return {
-    exposition,
-    healths,
-    tunnels,
-    shortTunnels,
-    watch,
-    history,
-    traffic,
-    connections,
-    certificates,
-    ...counted,
+    ...metrics,
     // Called for every request: one try block for each part is enough.
     admitted,
     tunnelOpened: (record) => {
-      counted.tunnelOpened(record);
+      metrics.tunnelOpened(record);
       traceTunnel(record);
     },
     ended: (record, logged = true) => {
-      counted.ended(record);
+      metrics.ended(record);
       // Before the log, which has the ids of the spans.
       traceEnd(record);
       if (logged && !writeRecord(record)) sink.lose('unwritable');

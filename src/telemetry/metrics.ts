@@ -18,7 +18,7 @@ import {
   registerStates,
   type WatchedParts,
 } from './collectors.ts';
-import { type Attempt, Attempts, type Part, type Telemetry } from './telemetry.ts';
+import { Attempts, makeTotal, type Telemetry } from './telemetry.ts';
 import { NO_TRACING, type TracingFacts } from './traces.ts';
 import { type DestinationTraffic, viewTraffic } from './traffic-view.ts';
 
@@ -36,7 +36,7 @@ export interface MetricsOptions {
   /** Read at every scrape; absent: nothing is traced. */
   readonly tracing?: () => TracingFacts;
   /** Runs the listeners of the data path, and counts their failures. */
-  readonly attempts?: { readonly run: Attempt; readonly failures: Readonly<Record<Part, number>> };
+  readonly attempts?: Attempts;
 }
 
 /** The counting half of the telemetry. */
@@ -89,54 +89,60 @@ export function createMetrics(options: MetricsOptions): Metrics {
     traffic: (destination) => viewTraffic(cells, history, destination, performance.now()),
     connections: () => cells.clientConnections,
     certificates: () => cells.certificates,
-    ...source,
-    ...enforcement,
-    ended: cells.countEnd.bind(cells),
-    tunnelOpened: (record) => {
-      cells.countTunnel(record);
-      // A 101, whose end may be hours away.
-      if (record.upstreamStatus !== 0) cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
-    },
-    tunnelAnswered: ({ destination }) => {
-      cells.destination(destination).health.noteTunnel(Date.now());
-    },
-    upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
-      const upstream = cells.destination(destination);
-      upstream.connectionsOpened += 1;
-      if (dnsMs >= 0) upstream.dns.observe(dnsMs / 1000);
-      if (tcpMs >= 0) upstream.tcp.observe(tcpMs / 1000);
-      if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
-      if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
-    },
-    upstreamReached: (destination, address, certificateEnds) => {
-      cells.destination(destination).reached.note(address, certificateEnds, Date.now());
-    },
-    upstreamFailed: (destination, code, detail) => {
-      const { errors, health } = cells.destination(destination);
-      increment(errors, code);
-      if (!OF_OURS.has(code)) health.noteFailure(code, detail, Date.now());
-    },
-    upstreamPooled: (destination, active, idle) => {
-      const upstream = cells.destination(destination);
-      upstream.connectionsActive += active;
-      upstream.connectionsIdle += idle;
-    },
-    clientConnections: (change) => {
-      cells.clientConnections += change;
-    },
-    descriptorsRefused: (what) => {
-      cells.descriptorRefusals[what] += 1;
-    },
-    adminRefused: (reason) => {
-      cells.adminRefusals[reason] += 1;
-    },
-    policyChanged: (facts) => {
-      cells.adopt(facts);
-    },
-    policyReloaded: (result) => {
-      cells.reloads[result] += 1;
-      cells.lastReload = result;
-    },
+    ...makeTotal<Omit<Telemetry, 'admitted' | 'notice'>>(
+      {
+        ...source,
+        ...enforcement,
+        ended: cells.countEnd.bind(cells),
+        tunnelOpened: (record) => {
+          cells.countTunnel(record);
+          // A 101, whose end may be hours away.
+          if (record.upstreamStatus !== 0) cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
+        },
+        tunnelAnswered: ({ destination }) => {
+          cells.destination(destination).health.noteTunnel(Date.now());
+        },
+        upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
+          const upstream = cells.destination(destination);
+          upstream.connectionsOpened += 1;
+          if (dnsMs >= 0) upstream.dns.observe(dnsMs / 1000);
+          if (tcpMs >= 0) upstream.tcp.observe(tcpMs / 1000);
+          if (tlsMs >= 0) upstream.tls.observe(tlsMs / 1000);
+          if (hopMs >= 0) upstream.hop.observe(hopMs / 1000);
+        },
+        upstreamReached: (destination, address, certificateEnds) => {
+          cells.destination(destination).reached.note(address, certificateEnds, Date.now());
+        },
+        upstreamFailed: (destination, code, detail) => {
+          const { errors, health } = cells.destination(destination);
+          increment(errors, code);
+          if (!OF_OURS.has(code)) health.noteFailure(code, detail, Date.now());
+        },
+        upstreamPooled: (destination, active, idle) => {
+          const upstream = cells.destination(destination);
+          upstream.connectionsActive += active;
+          upstream.connectionsIdle += idle;
+        },
+        clientConnections: (change) => {
+          cells.clientConnections += change;
+        },
+        descriptorsRefused: (what) => {
+          cells.descriptorRefusals[what] += 1;
+        },
+        adminRefused: (reason) => {
+          cells.adminRefusals[reason] += 1;
+        },
+        policyChanged: (facts) => {
+          cells.adopt(facts);
+        },
+        policyReloaded: (result) => {
+          cells.reloads[result] += 1;
+          cells.lastReload = result;
+        },
+      },
+      'metrics',
+      attempts.contain,
+    ),
     healths: () =>
       Array.from(cells.configured, (name) => {
         const { health, errors } = cells.destination(name);
