@@ -217,7 +217,7 @@ export class Service {
       history: this.#history,
       coolDowns: buildCoolDowns(this.#telemetry),
       isOurs,
-      mayOpen: () => this.#descriptors.take('request'),
+      descriptors: this.#descriptors,
       onStale: (host) => {
         this.sourceProof.noteStale(host);
       },

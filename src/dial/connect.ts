@@ -40,8 +40,8 @@ export interface ConnectRequest {
   readonly client?: string | undefined;
   /** Checked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;
-  /** Whether there is a file descriptor for one more attempt; it is opened at once. Absent: always. */
-  readonly mayOpen?: (() => boolean) | undefined;
+  /** Takes a file descriptor for each attempt, which opens it at once; absent: there always is one. */
+  readonly descriptors?: { take(what: 'request'): boolean } | undefined;
   /** Called for each address that failed, unless our own resources were the cause; absent: not reported. */
   readonly circuit?: { connectFailed(address: string, reason: string): void } | undefined;
   /** Remembers attempts that failed; absent: they are not kept. */
@@ -219,8 +219,8 @@ class ConnectionRace {
   }
 
   #start(address: string, lease: PortLease | undefined): void {
-    const { port, mayOpen } = this.#request;
-    if (mayOpen?.() === false) {
+    const { port, descriptors } = this.#request;
+    if (descriptors?.take('request') === false) {
       lease?.end('unsent');
       this.#failures.push({ address, code: 'limit-reached', text: NO_DESCRIPTOR });
       this.attempt();

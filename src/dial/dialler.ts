@@ -9,7 +9,7 @@ import type { Config, TimeoutsConfig, UpstreamTlsConfig } from '../config/config
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { CircuitBreaker, CircuitUse } from './circuit-breaker.ts';
-import { connectFirst, type IsOurs } from './connect.ts';
+import { connectFirst, type ConnectRequest, type IsOurs } from './connect.ts';
 import { CoolDowns } from './cool-downs.ts';
 import type { DialHistory } from './dial-history.ts';
 import { abortFault, type AddressGuard, type Dialled, type Dialler, type DialTarget, type HopStep } from './dial.ts';
@@ -37,14 +37,19 @@ interface DiallerOptions {
   readonly ports?: PortBudget | undefined;
   /** Whether a connection leads back to this proxy; absent: none does. */
   readonly isOurs?: IsOurs;
-  /** Whether there is a file descriptor for a connection; absent: always. */
-  readonly mayOpen?: () => boolean;
+  /** Takes a file descriptor for each connection; absent: there always is one. */
+  readonly descriptors?: ConnectRequest['descriptors'];
   /** Monotonic clock for the phases, ms. */
   readonly now?: () => number;
 }
 
-/** Connected to the upstream, before TLS. */
-type Opened = Omit<Dialled, 'reported'>;
+/** What the attempts of one dial have in common. */
+interface Dial {
+  readonly target: DialTarget;
+  readonly guard: AddressGuard;
+  readonly signal: CancelSignal;
+  readonly circuit: CircuitUse | undefined;
+}
 
 /** How many connections to one target may be cut in their TLS handshake. A partner that is restarting, or one faulty address of it, costs one. */
 const MOST_HANDSHAKES = 2;
@@ -54,7 +59,7 @@ const MOST_ASKED_FOR = 4;
 
 /** Keeps nothing between dials, so there is nothing to close. */
 export function createDialler(options: DiallerOptions): Dialler {
-  const { resolver, timeouts, history, ports, isOurs, mayOpen, via = null } = options;
+  const { resolver, timeouts, history, ports, isOurs, descriptors, via = null } = options;
   const now = options.now ?? performance.now.bind(performance);
   const coolDowns = options.coolDowns ?? new CoolDowns({ now, onFailed: () => {}, onBack: () => {} });
   const circuits = options.circuits ?? new CircuitBreaker({ now, onOpened: () => {}, onClosed: () => {} });
@@ -70,14 +75,8 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses, dnsMs: now() - asked };
   }
 
-  async function openDirectly(
-    { host, port, destination, client, proxied }: DialTarget,
-    guard: AddressGuard,
-    signal: CancelSignal,
-    avoid: string | null,
-    circuit: CircuitUse | undefined,
-    begun: number,
-  ): Promise<Opened> {
+  async function openDirectly({ target, guard, signal, circuit }: Dial, avoid: string | null, begun: number): Promise<Dialled> {
+    const { host, port, destination, client, proxied } = target;
     const known = resolver.cached(host);
     // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
@@ -96,7 +95,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         destination,
         client,
         isOurs,
-        mayOpen,
+        descriptors,
         circuit,
         history,
       });
@@ -115,7 +114,7 @@ export function createDialler(options: DiallerOptions): Dialler {
     port: number,
     dial: HopsDial,
     begun: number,
-  ): Promise<Opened> {
+  ): Promise<Dialled> {
     const began = now();
     const failures: HopFault[] = [];
     let asked: string | null = null;
@@ -146,15 +145,13 @@ export function createDialler(options: DiallerOptions): Dialler {
 
   async function openByWay(
     steps: readonly HopStep[],
-    { host, port, destination, client, proxied, resolve: by }: DialTarget,
-    guard: AddressGuard,
-    signal: CancelSignal,
+    { target, guard, signal, circuit }: Dial,
     avoid: string | null,
-    circuit: CircuitUse | undefined,
     begun: number,
-  ): Promise<Opened> {
+  ): Promise<Dialled> {
+    const { host, port, destination, client, proxied, resolve: by } = target;
     const dial: HopsDial = {
-      connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, mayOpen, history }),
+      connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, descriptors, history }),
       signal,
     };
     // Only the parents could say which of its addresses is at fault.
@@ -176,18 +173,9 @@ export function createDialler(options: DiallerOptions): Dialler {
   }
 
   /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
-  function open(
-    target: DialTarget,
-    guard: AddressGuard,
-    signal: CancelSignal,
-    avoid: string | null,
-    circuit: CircuitUse | undefined,
-    begun = 0,
-  ): Promise<Opened> {
-    const { via: steps = [] } = target;
-    return steps.length === 0
-      ? openDirectly(target, guard, signal, avoid, circuit, begun)
-      : openByWay(steps, target, guard, signal, avoid, circuit, begun);
+  function open(dial: Dial, avoid: string | null, begun: number): Promise<Dialled> {
+    const { via: steps = [] } = dial.target;
+    return steps.length === 0 ? openDirectly(dial, avoid, begun) : openByWay(steps, dial, avoid, begun);
   }
 
   /**
@@ -195,19 +183,14 @@ export function createDialler(options: DiallerOptions): Dialler {
    * address is tried, or the only one again. A fault of our configuration or of
    * the upstream's certificate would repeat.
    */
-  async function openSecurely(
-    target: DialTarget,
-    config: UpstreamTlsConfig,
-    guard: AddressGuard,
-    signal: CancelSignal,
-    circuit: CircuitUse | undefined,
-  ): Promise<Opened> {
+  async function openSecurely(dial: Dial, config: UpstreamTlsConfig): Promise<Dialled> {
+    const { target, signal, circuit } = dial;
     const { host, port, keys = "the destination's tls" } = target;
     let avoid: string | null = null;
     let attempts = 0;
     let cut: Fault | null = null;
     for (let handshakes = 1; ; handshakes += 1) {
-      const opened: Opened = await open(target, guard, signal, avoid, circuit, attempts).catch((error: unknown) => {
+      const opened: Dialled = await open(dial, avoid, attempts).catch((error: unknown) => {
         // The one that was cut may have been the last to try, or our last port.
         throw cut !== null && error instanceof Fault && (error.code === 'circuit-open' || error.code === 'limit-reached') ? cut : error;
       });
@@ -256,8 +239,8 @@ export function createDialler(options: DiallerOptions): Dialler {
     dial: (target, guard, signal) => {
       if (signal.aborted) return Promise.reject(abortFault(signal));
       const circuit = target.circuit === undefined ? undefined : new CircuitUse(circuits, target);
-      const dialled =
-        target.tls === null ? open(target, guard, signal, null, circuit) : openSecurely(target, target.tls, guard, signal, circuit);
+      const dial = { target, guard, signal, circuit };
+      const dialled = target.tls === null ? open(dial, null, 0) : openSecurely(dial, target.tls);
       const told =
         circuit === undefined
           ? dialled
@@ -293,22 +276,13 @@ function without(addresses: readonly string[], avoid: string | null): readonly s
 }
 
 /** What outlasts the dialler of one configuration. */
-export interface NamedDiallerOptions {
+export interface NamedDiallerOptions extends Omit<DiallerOptions, 'resolver' | 'timeouts' | 'via' | 'now'> {
   /** In place of the configured servers or the system's resolver; null: those. */
   readonly lookup: Lookup | null;
   /** What is known of names. */
   readonly names: KnownNames;
   /** Called when an expired answer is used because the resolver fails. */
   readonly onStale: (host: string, error: Fault) => void;
-  /** Which parents failed recently. */
-  readonly coolDowns: CoolDowns;
-  readonly circuits: CircuitBreaker;
-  readonly ports: PortBudget;
-  readonly history: DialHistory;
-  /** Whether a connection leads back to this proxy. */
-  readonly isOurs: IsOurs;
-  /** Whether there is a file descriptor for a connection, which is opened at once. */
-  readonly mayOpen: () => boolean;
 }
 
 /** The configuration of a dialler: equal terms make an equal dialler. */
@@ -332,7 +306,7 @@ export function createNamedDialler({ via, dns, timeouts }: DiallerTerms, options
     entries: names.of(dns),
     onStale,
     onAnswer: (host, addresses, code) => {
-      parts.history.answered(host, addresses, code);
+      parts.history?.answered(host, addresses, code);
     },
   });
   return createDialler({ ...parts, resolver, timeouts, via });

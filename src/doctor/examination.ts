@@ -4,7 +4,6 @@ import { isIPv6, type Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
 import type { ConfigFinding } from '../config/finding.ts';
 import { connectFirst } from '../dial/connect.ts';
-import { CoolDowns } from '../dial/cool-downs.ts';
 import type { AddressGuard, Dialled, DialTarget } from '../dial/dial.ts';
 import { createDialler } from '../dial/dialler.ts';
 import { dnsLookup, errorCode, type Lookup, systemLookup } from '../dial/lookup.ts';
@@ -131,7 +130,6 @@ export function createTools({ config, lookup, timeouts, timeout, signal = new Ab
     createDialler({
       resolver: names,
       timeouts,
-      coolDowns: new CoolDowns({ onFailed: () => {}, onBack: () => {} }),
       via: headers.via ? `1.1 ${name}` : null,
     });
   const usual = dialler(resolver);

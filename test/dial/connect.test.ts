@@ -207,7 +207,7 @@ t.test('without a file descriptor nothing is opened, and the port is free again'
   const ports = { take: () => ({ end: (how: string) => ended.push(how) }) } as unknown as PortBudget;
   const told: string[] = [];
   const circuit = { connectFailed: (address: string) => told.push(address) };
-  const asked = { mayOpen: () => false, ports, circuit };
+  const asked = { descriptors: { take: () => false }, ports, circuit };
   t.match(await faultOf(connectFirst(request(9, ['127.0.0.1', '127.0.0.2'], asked))), { code: 'limit-reached', retryAfter: 1, message: /127\.0\.0\.1: almost no file descriptors are left; 127\.0\.0\.2: / });
   t.strictSame([ended, told], [['unsent', 'unsent'], []]);
 });
