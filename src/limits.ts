@@ -72,8 +72,8 @@ const MOST_REFUSED = 64;
 
 /** Client connections of all listeners together: the total limit, and the limit for one address. */
 export class ConnectionCount {
+  readonly descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
   readonly #telemetry: Telemetry;
-  readonly #descriptors: Pick<Descriptors, 'take' | 'exhausted'>;
   #limits: ConnectionLimits;
   #open = 0;
   /** Refused, and not closed yet. */
@@ -83,18 +83,13 @@ export class ConnectionCount {
 
   constructor(limits: ConnectionLimits, telemetry: Telemetry, descriptors: Pick<Descriptors, 'take' | 'exhausted'>) {
     this.#limits = limits;
-    this.#descriptors = descriptors;
+    this.descriptors = descriptors;
     this.#telemetry = telemetry;
   }
 
   /** The counts are kept; only the limits change. */
   adopt(limits: ConnectionLimits): void {
     this.#limits = limits;
-  }
-
-  /** There is no room even for an answer: a new connection is to be closed without one. */
-  exhausted(): boolean {
-    return this.#descriptors.exhausted();
   }
 
   /**
@@ -106,7 +101,7 @@ export class ConnectionCount {
     const { connections } = this.#limits;
     if (this.#open >= connections)
       return tooManyConnections(`${connections} client ${nounOf('connections', connections).join(' ')} open`, 'raise limits.connections');
-    if (!this.#descriptors.take('connection')) return outOfDescriptors();
+    if (!this.descriptors.take('connection')) return outOfDescriptors();
     const full = address === null ? null : this.identify(address);
     if (full !== null) return full;
     this.#open += 1;
@@ -120,12 +115,13 @@ export class ConnectionCount {
    */
   identify(address: string): Fault | null {
     const { connectionsPerClient } = this.#limits;
-    const [noun, are] = nounOf('connections', connectionsPerClient);
-    if (this.#byAddress.of(address) >= connectionsPerClient)
+    if (this.#byAddress.of(address) >= connectionsPerClient) {
+      const [noun, are] = nounOf('connections', connectionsPerClient);
       return tooManyConnections(
         `${connectionsPerClient} ${noun} from ${address} ${are} open`,
         "raise limits.connectionsPerClient, or list the address in the listener's trustedPeers if it is a load balancer's",
       );
+    }
     this.#byAddress.add(address);
     return null;
   }

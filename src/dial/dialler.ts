@@ -236,24 +236,21 @@ export function createDialler(options: DiallerOptions): Dialler {
       const addresses = steps.length > 0 ? [host] : resolver.cached(host)?.filter((address) => guard(address, port) === null);
       return addresses === undefined || addresses.length === 0 ? null : circuits.refusal(target, addresses, client);
     },
-    dial: (target, guard, signal) => {
-      if (signal.aborted) return Promise.reject(abortFault(signal));
+    dial: async (target, guard, signal) => {
+      if (signal.aborted) throw abortFault(signal);
       const circuit = target.circuit === undefined ? undefined : new CircuitUse(circuits, target);
       const dial = { target, guard, signal, circuit };
-      const dialled = target.tls === null ? open(dial, null, 0) : openSecurely(dial, target.tls);
-      const told =
-        circuit === undefined
-          ? dialled
-          : dialled.then((opened) => {
-              circuit.ready();
-              return { ...opened, circuit };
-            });
-      return told.catch((error: unknown) => {
+      try {
+        const dialled = await (target.tls === null ? open(dial, null, 0) : openSecurely(dial, target.tls));
+        if (circuit === undefined) return dialled;
+        circuit.ready();
+        return { ...dialled, circuit };
+      } catch (error) {
         circuit?.giveBack();
         throw error instanceof Fault && error.kind.blame === 'upstream'
           ? error.with({ nextHop: formatAuthority(target.host, target.port) })
           : error;
-      });
+      }
     },
   };
 }

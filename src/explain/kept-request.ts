@@ -1,10 +1,9 @@
 /** The record of a denied or failed request: copies of its values, limited in length, without credentials and queries. */
 import type { Form } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
-import { ownAsk } from '../policy/own-ask.ts';
+import { detach, ownAsk } from '../policy/own-ask.ts';
 import type { Ask } from '../policy/verdict.ts';
 import { formatAuthority } from '../targets/host.ts';
-import { detach } from '../targets/quote.ts';
 import type { AccessRecord } from '../telemetry/access-record.ts';
 import { bound } from '../telemetry/safe-text.ts';
 

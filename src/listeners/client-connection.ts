@@ -140,6 +140,8 @@ function goOn(connection: ClientConnection): void {
 
 /** One client connection, with the request that is being served on it. It owns the socket and closes it, unless a tunnel has taken it over. */
 export class ClientConnection implements ExchangeClient, Watched {
+  /** Forms of request that its listener accepts. */
+  readonly forms: ListenerConfig['forms'];
   /** Plain, or TLS once that has been established. */
   socket: Socket;
   /** The client's address: from a PROXY header, or else the peer of the TCP connection. */
@@ -191,6 +193,7 @@ export class ClientConnection implements ExchangeClient, Watched {
   constructor(socket: Socket, options: ConnectionOptions) {
     this.socket = socket;
     this.#raw = socket;
+    this.forms = options.listener.forms;
     this.#options = options;
     // Now: after a reset the address is no longer available.
     this.peer = peerOf(socket);
@@ -198,11 +201,6 @@ export class ClientConnection implements ExchangeClient, Watched {
     (socket as Connected)[kConnection] = this;
     socket.on('error', onError).on('close', onClose);
     options.clock.watch(this);
-  }
-
-  /** Forms of request that its listener accepts. */
-  get forms(): ListenerConfig['forms'] {
-    return this.#options.listener.forms;
   }
 
   /** Of the latest request. */

@@ -133,7 +133,8 @@ export class ConnectionGate {
       this.#keep(connection);
       return connection;
     }
-    if (connections.exhausted()) {
+    // There is no room even for an answer.
+    if (connections.descriptors.exhausted()) {
       resetSocket(socket);
       return null;
     }

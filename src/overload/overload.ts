@@ -119,6 +119,8 @@ const REFUSALS = {
 
 /** Samples the event loop and the memory, and decides whether each new request is refused. */
 export class Overload {
+  /** Why new requests are refused now. */
+  cause: OverloadCause = null;
   readonly #options: OverloadOptions;
   readonly #now: () => number;
   readonly #loop: () => LoopUse;
@@ -142,7 +144,6 @@ export class Overload {
   #acceptsPerTurn = 0;
   /** The end of each turn is watched. */
   #watchesTurns = false;
-  #cause: OverloadCause = null;
   #refused = 0;
   #refusedInWindow = 0;
 
@@ -160,8 +161,8 @@ export class Overload {
   adopt(terms: OverloadTerms): void {
     this.#terms = terms;
     this.#slow = 0;
-    if (this.#cause === 'loop' && terms.loopDelay === 0) this.#become(null);
-    if (this.#cause === 'memory' && !this.#isFull()) this.#become(null);
+    if (this.cause === 'loop' && terms.loopDelay === 0) this.#become(null);
+    if (this.cause === 'memory' && !this.#isFull()) this.#become(null);
   }
 
   /** Starts periodic sampling. */
@@ -177,12 +178,7 @@ export class Overload {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#memory.close();
     this.#until = Infinity;
-    this.#cause = null;
-  }
-
-  /** Why new requests are refused now. */
-  get cause(): OverloadCause {
-    return this.#cause;
+    this.cause = null;
   }
 
   /**
@@ -190,10 +186,10 @@ export class Overload {
    * @param at when its header section was complete, monotonic ms
    */
   refusal(at: number): Fault | null {
-    if (at <= this.#until || this.#cause === null) return null;
+    if (at <= this.#until || this.cause === null) return null;
     this.#refused += 1;
     this.#refusedInWindow += 1;
-    return REFUSALS[this.#cause][this.#refused % RETRY_AFTER.length] ?? null;
+    return REFUSALS[this.cause][this.#refused % RETRY_AFTER.length] ?? null;
   }
 
   /**
@@ -206,7 +202,7 @@ export class Overload {
     queue.window = this.#window;
     queue.accepted += 1;
     if (queue.accepted > this.#accepted) this.#accepted = queue.accepted;
-    if (this.#cause === null) return null;
+    if (this.cause === null) return null;
     const now = this.#now();
     const { loopDelay } = this.#terms;
     return this.refusal(this.#isLate(queue, now) ? Infinity : now + loopDelay * (1 - CONNECTION_SHARE));
@@ -251,19 +247,19 @@ export class Overload {
       this.#use = this.#memory.read();
     }
     if (this.#isFull()) this.#become('memory');
-    else if (this.#cause === 'memory') this.#become(null);
-    else if (this.#cause === null && this.#slow >= SLOW_WINDOWS) this.#become('loop');
-    else if (this.#cause === 'loop' && this.#calm >= CALM_WINDOWS) this.#become(null);
+    else if (this.cause === 'memory') this.#become(null);
+    else if (this.cause === null && this.#slow >= SLOW_WINDOWS) this.#become('loop');
+    else if (this.cause === 'loop' && this.#calm >= CALM_WINDOWS) this.#become(null);
   }
 
   #isFull(): boolean {
     const { memoryPercent } = this.#terms;
     if (this.#use === null || memoryPercent >= 100) return false;
-    return this.#use.share > memoryPercent / 100 - (this.#cause === 'memory' ? HYSTERESIS : 0);
+    return this.#use.share > memoryPercent / 100 - (this.cause === 'memory' ? HYSTERESIS : 0);
   }
 
   #become(cause: OverloadCause): void {
-    if (cause === this.#cause) return;
+    if (cause === this.cause) return;
     this.#options.onChange({
       cause,
       turnMs: this.#turnMs,
@@ -271,7 +267,7 @@ export class Overload {
       memory: this.#use,
       refused: this.#refused,
     });
-    this.#cause = cause;
+    this.cause = cause;
     this.#refused = 0;
     this.#calm = 0;
     this.#slow = 0;
@@ -285,7 +281,7 @@ export class Overload {
 
   /** While turns have a budget, the loop never sleeps: only then is the start of a turn known. */
   readonly #onTurnEnd = (): void => {
-    this.#watchesTurns = this.#cause === 'loop';
+    this.#watchesTurns = this.cause === 'loop';
     if (!this.#watchesTurns) return;
     this.#turn += 1;
     this.#until = this.#now() + this.#terms.loopDelay;

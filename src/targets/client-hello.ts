@@ -48,12 +48,12 @@ const NO_BYTES: Buffer = Buffer.alloc(0);
  * record headers.
  */
 export class ClientHelloReader {
+  /** All the bytes of the chunks before the last one, in order. Not to be changed. */
+  earlier: Buffer = NO_BYTES;
   readonly #maximum: number;
   readonly #mostRecords: number;
   #store = NO_BYTES;
   #stored = 0;
-  /** Bytes in the store that came with earlier chunks. */
-  #earlier = 0;
   /** Position in the stream of the first incomplete record. */
   #record = 0;
   #records = 0;
@@ -74,18 +74,14 @@ export class ClientHelloReader {
    */
   push(chunk: Buffer): 'more' | HelloResult {
     if (this.#result !== null) return this.#result;
-    this.#earlier = this.#stored;
-    const whole = this.#stored === 0;
+    const before = this.#stored;
+    const whole = before === 0;
     if (!whole) this.#keep(chunk);
+    this.earlier = whole ? NO_BYTES : this.#store.subarray(0, before);
     this.#result = this.#scan(whole ? chunk : this.#store.subarray(0, this.#stored));
     if (this.#result !== null) return this.#result;
     if (whole) this.#keep(chunk);
     return 'more';
-  }
-
-  /** All the bytes of the chunks before the last one, in order. Not to be changed. */
-  get earlier(): Buffer {
-    return this.#earlier === 0 ? NO_BYTES : this.#store.subarray(0, this.#earlier);
   }
 
   /** How many bytes it occupies. */
@@ -199,14 +195,16 @@ const OTHER_RECORDS: ReadonlySet<number> = new Set([20, 21, 23]);
 
 /** Watches both directions of one connection. It reads bytes and changes none; it has nothing to close. */
 export class TlsOpening {
+  /** How many hellos have been read. */
+  hellos = 0;
+  /** All bytes before the last chunk that were answered with `more`, in order. */
+  earlier = NO_BYTES;
   /** State of the expected or current hello; null: the server has not asked for another. */
   #reader: ClientHelloReader | null = new ClientHelloReader();
   /** Its first byte has come, or has to be the next. */
   #begun = true;
   /** Bytes that came before it in its first chunk. */
   #prefix = NO_BYTES;
-  #earlier = NO_BYTES;
-  #hellos = 0;
   /** The client's record between two hellos: its header as far as received, and the number of its bytes still to come. */
   #header = NO_BYTES;
   #headerBytes = 0;
@@ -214,19 +212,9 @@ export class TlsOpening {
   #server: ServerAnswerReader | null = null;
   #answer: ServerAnswer = 'more';
 
-  /** How many hellos have been read. */
-  get hellos(): number {
-    return this.#hellos;
-  }
-
   /** No hello is in progress, and the server has accepted one: there is no more to read. */
   get settled(): boolean {
-    return this.#hellos > 0 && this.#answer === 'answered' && (this.#reader === null || !this.#begun);
-  }
-
-  /** All bytes before the last chunk that were answered with `more`, in order. */
-  get earlier(): Buffer {
-    return this.#earlier;
+    return this.hellos > 0 && this.#answer === 'answered' && (this.#reader === null || !this.#begun);
   }
 
   /**
@@ -236,7 +224,7 @@ export class TlsOpening {
    * - a result: the hello that ends in them, or the error in them.
    */
   fromClient(chunk: Buffer): 'more' | 'none' | HelloResult {
-    this.#earlier = NO_BYTES;
+    this.earlier = NO_BYTES;
     let start = 0;
     if (this.#reader === null || !this.#begun) {
       const next = this.#skipRecords(chunk);
@@ -251,11 +239,11 @@ export class TlsOpening {
     const result = reader.push(start === 0 ? chunk : chunk.subarray(start));
     if (result === 'more') return result;
     const before = reader.earlier;
-    this.#earlier = start > 0 || this.#prefix.length === 0 ? before : Buffer.concat([this.#prefix, before]);
+    this.earlier = start > 0 || this.#prefix.length === 0 ? before : Buffer.concat([this.#prefix, before]);
     this.#reader = null;
     this.#begun = false;
     this.#prefix = NO_BYTES;
-    this.#hellos += 1;
+    this.hellos += 1;
     if (result.kind !== 'hello') return result;
     if (result.excess > 0) return invalidHello('the record of the ClientHello has another handshake message behind it');
     const rest = chunk.subarray(start + result.bytes - before.length);

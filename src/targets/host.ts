@@ -125,7 +125,9 @@ export function parseHostPattern(text: string): string | null {
 export function parseAuthority(text: string, defaultPort: number | null): Authority | string {
   if (text === '') return 'is empty';
   if (text.includes('@')) return 'has user information before the host, which is never part of a target';
-  const hostEnd = text.charCodeAt(0) === OPEN_BRACKET ? text.lastIndexOf(']') + 1 : colonOrEnd(text);
+  const colon = text.indexOf(':');
+  const nameEnd = colon === -1 ? text.length : colon;
+  const hostEnd = text.charCodeAt(0) === OPEN_BRACKET ? text.lastIndexOf(']') + 1 : nameEnd;
   const host = parseHost(text.slice(0, hostEnd));
   if (host === null) return explainHost(text, hostEnd);
   if (hostEnd < text.length && text.charCodeAt(hostEnd) !== COLON) return 'has something other than a port after the host';
@@ -151,11 +153,6 @@ export function bracketed(host: string): string {
 export function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return host === '::' ? '::1' : host;
-}
-
-function colonOrEnd(text: string): number {
-  const colon = text.indexOf(':');
-  return colon === -1 ? text.length : colon;
 }
 
 /** Plain decimal only: no sign, no `0x`, and no leading zero, which some parsers take for octal. */

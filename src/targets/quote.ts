@@ -1,6 +1,6 @@
 /**
- * Text from a client: quoted in our messages so that it can neither flood nor
- * forge a log line or a header, or copied to be kept longer than its request.
+ * Text from a client, quoted in our messages so that it can neither flood nor
+ * forge a log line or a header.
  */
 
 const LONGEST_QUOTE = 200;
@@ -56,17 +56,4 @@ function escapeUnit(code: number): string {
   if (code === 0x5c) return '\\\\';
   if (code >= 0x20 && code <= 0x7e) return String.fromCharCode(code);
   return `\\u${code.toString(16).padStart(4, '0')}`;
-}
-
-// Text that is kept longer than its request.
-
-/** V8 copies shorter pieces itself. */
-const SHORTEST_PIECE = 13;
-
-/**
- * The same text, detached from its source: a substring keeps the whole string
- * in memory, a URL of 60 KB perhaps.
- */
-export function detach(text: string): string {
-  return text.length < SHORTEST_PIECE ? text : Buffer.from(text).toString();
 }

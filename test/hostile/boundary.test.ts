@@ -7,6 +7,7 @@ import { TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
 import { hashPassword } from '../../src/identity/proxy-authorization.ts';
 import { ClientConnection } from '../../src/listeners/client-connection.ts';
+import { Descriptors } from '../../src/descriptors.ts';
 import { ConnectionCount } from '../../src/limits.ts';
 import { Egress } from '../../src/egress.ts';
 import { RequestContext } from '../../src/listeners/request-context.ts';
@@ -145,7 +146,7 @@ t.test('and what it throws before there is a request', async (t) => {
 t.test('and when a connection is accepted', async (t) => {
   const lab = await startTlsLab(t, { configure: (draft) => void (draft.selfTest = { every: 'off' }) });
   const other = await openTunnelOf(t, lab);
-  const places = [[ConnectionCount, 'exhausted', lab.port], [ConnectionCount, 'enter', lab.tlsPort], [ClientConnection, 'serve', lab.port]] as const;
+  const places = [[Descriptors, 'exhausted', lab.port], [ConnectionCount, 'enter', lab.tlsPort], [ClientConnection, 'serve', lab.port]] as const;
   for (const [owner, method, port] of places) {
     const pull = plant(owner, method);
     const wire = await openWire(t, port);

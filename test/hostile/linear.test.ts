@@ -36,7 +36,8 @@ import { buildPatternTable, compilePaths, matchesPath, matchWildcard, NAME_STOPS
 import { forwardRequestHeaders, forwardRequestTrailers, forwardResponseHeaders, forwardTrailers, type MapField, nominatedBy, viaNames } from '../../src/relay/headers.ts';
 import { readAnswer } from '../../src/source-ip/ask-endpoint.ts';
 import { ClientHelloReader, ServerAnswerReader, TlsOpening } from '../../src/targets/client-hello.ts';
-import { detach, quote, quoteTarget, show, showTarget } from '../../src/targets/quote.ts';
+import { detach } from '../../src/policy/own-ask.ts';
+import { quote, quoteTarget, show, showTarget } from '../../src/targets/quote.ts';
 import { readHelloMessage } from '../../src/targets/hello-message.ts';
 import { parseAuthority, parseConfigHost, parseHost, parseHostPattern } from '../../src/targets/host.ts';
 import { canonicalPath, findAmbiguity, pathOf } from '../../src/targets/path.ts';

@@ -245,7 +245,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('nat-without-end', 'src/dial/nat-budget.ts', 'test/dial/nat-budget.test.ts', 'return free > 0 && (client === null ||', 'return free >= 0 && (client === null ||'),
       mutant('nat-forgets-what-closed', 'src/dial/ports.ts', 'test/dial/nat-budget.test.ts', "if (ending === 'closed') this.#closed.push(now);", "if (ending === 'unsent') this.#closed.push(now);"),
       mutant('tunnels-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw', 'if (false) throw'),
-      mutant('connections-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress.of(address) >= connectionsPerClient) return tooManyConnections(', 'if (false) return tooManyConnections('),
+      mutant('connections-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress.of(address) >= connectionsPerClient) {', 'if (false) {'),
       mutant('used-up-rate-forgotten', 'src/rate-buckets.ts', 'test/rate-buckets.test.ts', 'if (this.#isFull(place, now)) continue;', 'continue;'),
       mutant('rate-of-all-addresses', 'src/rates.ts', 'test/rates.test.ts', "buckets.find(scope === 'perAddress' ? address : client, now)", 'buckets.find(client, now)'),
       mutant('rate-not-enforced', 'src/rates.ts', 'test/rates.test.ts', 'if (!verdict.lenient) throw new Denial(', 'if (verdict.lenient) throw new Denial('),
