@@ -635,8 +635,8 @@ export class Service {
         };
       },
       source: this.sourceProof,
-      denials: (most) => this.explainer.denials(0, most).latest,
-      failures: (most) => this.explainer.failures(most),
+      denials: (most) => this.explainer.denials.latest(most),
+      failures: (most) => this.explainer.failures.latest(most),
       health: (destination) => this.#telemetry.traffic(destination)?.health ?? null,
       took: (destination) => {
         const { p50 = null, p99 = null } = this.#telemetry.traffic(destination)?.now ?? {};

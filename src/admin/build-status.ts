@@ -54,7 +54,7 @@ export function buildStatus(
   );
   const clients = traffic.history.clients();
   const { open, byClient, oldest } = traffic.tunnels(MOST_TUNNELS_SHOWN);
-  const denials = explainer.denials(MOST_REQUESTS, MOST_REQUESTS);
+  const denials = explainer.denials.view(MOST_REQUESTS, MOST_REQUESTS);
   // Report mode also lets requests pass to hosts of no destination.
   const all = [
     ...destinations,
@@ -96,7 +96,7 @@ export function buildStatus(
       })),
     },
     shortTunnels: ports.shortTunnels.slice(0, MOST_CLIENTS_SHOWN).map(([client, tunnels]) => ({ client, tunnels })),
-    latestFailures: explainer.failures(MOST_REQUESTS).map(viewRequest),
+    latestFailures: explainer.failures.latest(MOST_REQUESTS).map(viewRequest),
     latestDenials: denials.latest.map(viewRequest),
     frequentDenials: denials.frequent.map(({ client, host, count, overcount, latest }) => ({
       client: client === '-' ? latest.clientAddress : client,

@@ -9,7 +9,7 @@ import type { DrainView } from '../drain/drain-view.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import type { Explainer, ExplainRequest, RecalledDenial } from '../explain/explainer.ts';
 import { questionOf } from '../explain/kept-request.ts';
-import type { DenialsView } from '../explain/recent-denials.ts';
+import type { DenialsView, RecentDenials, RecentFailures } from '../explain/recent-denials.ts';
 import type { Incidents } from '../incident/gather.ts';
 import { formatIncident } from '../incident/judge.ts';
 import { type InForce, tellWarnings } from '../reload/in-force.ts';
@@ -25,7 +25,10 @@ import { composePage, PAGE_HEADERS } from './html-page.ts';
 import { JSON_TYPE, PROBLEM_TYPE, problemBody, sendProblem } from './problem.ts';
 
 /** The part of the explainer that the admin port uses. */
-export type Explaining = Pick<Explainer, 'explain' | 'recall' | 'denials' | 'failures' | 'remembers' | 'remembersFailures'>;
+export interface Explaining extends Pick<Explainer, 'explain' | 'recall'> {
+  readonly denials: Pick<RecentDenials, 'room' | 'view'>;
+  readonly failures: Pick<RecentFailures, 'room' | 'latest'>;
+}
 
 /** Entries of each list of `/denials`. */
 const MOST_FREQUENT = 200;
@@ -37,7 +40,6 @@ const HOW_TO_ASK = 'The question is not valid';
 /** The meaning of a parameter, and whether it may be left out. */
 type QueryParameters = Readonly<Record<string, { readonly what: string; readonly needed: boolean }>>;
 const RESOLVE = { what: 'no: do not look the name up', needed: false };
-const RECALL_PARAMETERS: QueryParameters = { resolve: RESOLVE };
 const INCIDENT_PARAMETERS: QueryParameters = { destination: { what: 'its name; else all', needed: false } };
 const PARAMETERS: QueryParameters = {
   client: { what: 'an IP address, or the name of a client', needed: true },
@@ -88,7 +90,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
   app.get<{ Params: { requestId: string } }>('/explain/:requestId', async (request, reply) => {
     const { requestId } = request.params;
     const parameters = queryOf(request);
-    const wrong = complainOf(parameters, RECALL_PARAMETERS);
+    const wrong = complainOf(parameters, { resolve: RESOLVE });
     if (wrong !== null)
       return replyAnswer(request, reply, { status: 400, type: PROBLEM_TYPE, json: problemBody(400, wrong, HOW_TO_ASK), words: wrong });
     const resolve = parameters.get('resolve') !== 'no';
@@ -103,7 +105,7 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
         json: `${JSON.stringify(found.denial)}\n`,
         words: formatRecalled(found.denial),
       });
-    const detail = `The last ${explainer.remembers} denials and ${explainer.remembersFailures} failures are kept, until the process ends, and this is none of them. What is older or went well is in the access log, under its requestId.`;
+    const detail = `The last ${explainer.denials.room} denials and ${explainer.failures.room} failures are kept, until the process ends, and this is none of them. What is older or went well is in the access log, under its requestId.`;
     return replyAnswer(request, reply, {
       status: 404,
       type: PROBLEM_TYPE,
@@ -112,7 +114,9 @@ export function addExplainRoutes(app: FastifyInstance, explainer: Explaining, tu
     });
   });
   app.get('/denials', (_request, reply) =>
-    reply.type(JSON_TYPE).send(Readable.from(denialSlices(explainer.denials(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
+    reply
+      .type(JSON_TYPE)
+      .send(Readable.from(denialSlices(explainer.denials.view(MOST_FREQUENT, MOST_LATEST), turns), { objectMode: false })),
   );
 }
 

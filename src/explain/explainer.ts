@@ -22,7 +22,7 @@ import type { ExplainAnswer, ExplainedChange } from './answer.ts';
 import { type AssumedClient, type AssumedPeer, assumePeer, readTarget, type Wanted, type WrittenRequest } from './read-question.ts';
 import { type Circumstances, composeAnswer, composeFaultAnswer, isParents, type Survey, surveyWay } from './compose-answer.ts';
 import { type DenialRecord, questionOf, recordOf } from './kept-request.ts';
-import { type DenialsView, RecentDenials, RecentFailures } from './recent-denials.ts';
+import { RecentDenials, RecentFailures } from './recent-denials.ts';
 import { proposeChange } from './suggest-change.ts';
 
 /** TLS is not a method, and means raw TLS. */
@@ -61,8 +61,9 @@ export interface ExplainerOptions {
 
 /** Answers questions, and remembers denials. Has nothing to close. */
 export class Explainer {
-  readonly memory = new RecentDenials();
-  readonly failureMemory = new RecentFailures();
+  readonly denials = new RecentDenials();
+  /** Requests that were permitted and have failed. */
+  readonly failures = new RecentFailures();
   readonly #options: ExplainerOptions;
   readonly #turns = new Turns();
 
@@ -70,20 +71,10 @@ export class Explainer {
     this.#options = options;
   }
 
-  /** Most single denials that can be recalled. */
-  get remembers(): number {
-    return this.memory.room;
-  }
-
-  /** Most failures that can be recalled. */
-  get remembersFailures(): number {
-    return this.failureMemory.room;
-  }
-
   /** A request has ended: if it was denied or has failed, it can be recalled. */
   note(...ended: Parameters<RecentDenials['note']>): void {
-    this.memory.note(...ended);
-    this.failureMemory.note(...ended);
+    this.denials.note(...ended);
+    this.failures.note(...ended);
   }
 
   /** Resolves to what is wrong with the question, one sentence, when it is invalid. */
@@ -123,27 +114,17 @@ export class Explainer {
 
   /** Null: no such denial or failure, or it is too old. */
   async recall(requestId: string, resolve: boolean): Promise<RecalledDenial | null> {
-    const denial = this.memory.find(requestId) ?? this.failureMemory.find(requestId);
+    const denial = this.denials.find(requestId) ?? this.failures.find(requestId);
     if (denial === null) return null;
     const { ask } = denial;
     const record = recordOf(denial);
     if (ask === null) return { ...record, now: null };
-    const { method, target } = questionOf(denial);
+    const { method, target } = questionOf(denial.shown);
     const asked = { method, target: showTarget(target), host: null };
     return {
       ...record,
       now: await this.#judge({ ...ask, now: Date.now() }, { asked, notes: [], meant: null, resolve, resolves: null, propose: true }),
     };
-  }
-
-  /** Requests that were permitted and have failed, the latest first. */
-  failures(most: number): DenialRecord[] {
-    return this.failureMemory.latest(most);
-  }
-
-  /** @param mostFrequent most entries of that list; @param mostLatest likewise */
-  denials(mostFrequent: number, mostLatest: number): DenialsView {
-    return this.memory.view(mostFrequent, mostLatest);
   }
 
   /** The first that matches the intended client; if none does, the first, and the answer says so. */

@@ -31,7 +31,8 @@ export interface DenialRecord {
 }
 
 /** The same with the input of the policy, so that it can be decided again. */
-export interface KeptRequest extends Omit<DenialRecord, 'time'> {
+export interface KeptRequest {
+  readonly shown: Omit<DenialRecord, 'time'>;
   /** Ms since the epoch. */
   readonly endedAt: number;
   /** The input of the policy; null: the policy did not decide, or it was too long to keep. */
@@ -45,26 +46,8 @@ const MAX_KEPT_PATH = 2_048;
 const MAX_KEPT_DETAIL = 1_024;
 
 /** The part that may be shown. */
-export function recordOf(denial: Omit<KeptRequest, 'ask'>): DenialRecord {
-  const { requestId, endedAt, verdict, code, detail, remedy, status, form, client, clientAddress, method, host, port, path, destination } =
-    denial;
-  return {
-    requestId,
-    time: new Date(endedAt).toISOString(),
-    verdict,
-    code,
-    detail,
-    remedy,
-    status,
-    form,
-    client,
-    clientAddress,
-    method,
-    host,
-    port,
-    path,
-    destination,
-  };
+export function recordOf({ shown: { requestId, ...rest }, endedAt }: Omit<KeptRequest, 'ask'>): DenialRecord {
+  return { requestId, time: new Date(endedAt).toISOString(), ...rest };
 }
 
 /** As `explain` takes it: `TLS` and a host for raw TLS. A request that was refused before its target was known has `no host`. */
@@ -90,24 +73,24 @@ export function keep(
 ): KeptRequest {
   const host = own(record.host, MAX_KEPT_HOST);
   const path = own(record.path, MAX_KEPT_PATH);
-  return {
-    requestId: record.requestId,
-    endedAt,
+  const { requestId, status, form, client, port, destination } = record;
+  const shown = {
+    requestId,
     verdict,
     code,
     detail: own(detail, MAX_KEPT_DETAIL),
     remedy: remedy === null ? null : own(remedy, MAX_KEPT_DETAIL),
-    status: record.status,
-    form: record.form,
-    client: record.client,
+    status,
+    form,
+    client,
     clientAddress: own(record.clientAddress, MAX_KEPT_HOST),
     method: own(record.method, MAX_KEPT_METHOD),
     host,
-    port: record.port,
+    port,
     path,
-    destination: record.destination,
-    ask: ask === null ? null : ownAsk(ask, [host, path]),
+    destination,
   };
+  return { shown, endedAt, ask: ask === null ? null : ownAsk(ask, [host, path]) };
 }
 
 function own(text: string, length: number): string {

@@ -65,9 +65,9 @@ class LatestRequests {
   protected keep(request: KeptRequest): void {
     const place = this.#total % this.room;
     const oldest = this.#ring[place];
-    if (oldest !== undefined) this.#byId.delete(oldest.requestId);
+    if (oldest !== undefined) this.#byId.delete(oldest.shown.requestId);
     this.#ring[place] = request;
-    this.#byId.set(request.requestId, request);
+    this.#byId.set(request.shown.requestId, request);
     this.#total += 1;
   }
 
@@ -109,15 +109,15 @@ export class RecentDenials extends LatestRequests {
     const found = denied ? enforced(record, fault) : reported(record, permit);
     const denial = keep(record, denied ? 'deny' : 'report', found, ask, this.#now());
     this.keep(denial);
-    const who = denial.client === '-' ? denial.clientAddress : denial.client;
-    this.#frequent.count(`${who} ${denial.host}`, denial);
+    const { client, clientAddress, host } = denial.shown;
+    this.#frequent.count(`${client === '-' ? clientAddress : client} ${host}`, denial);
   }
 
   /** @param mostFrequent most entries of that list; @param mostLatest likewise */
   view(mostFrequent: number, mostLatest: number): DenialsView {
     const frequent = this.#frequent.top(mostFrequent).map(({ count, error, latest }) => ({
-      client: latest.client,
-      host: latest.host,
+      client: latest.shown.client,
+      host: latest.shown.host,
       count,
       overcount: error,
       latest: recordOf(latest),

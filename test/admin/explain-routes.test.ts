@@ -139,7 +139,7 @@ t.test('only GET and HEAD', async (t) => {
 t.test('the lists stay bounded after a scan', async (t) => {
   const lab = await startLab(t);
   const fault = new Fault('host-not-allowed', `no ${'d'.repeat(8_000)}`);
-  for (let i = 0; i < 3_000; i += 1) lab.service.explainer.memory.note(makeRecord({ requestId: `r-${i}`, code: fault.code, verdict: 'deny', host: `h${i}.example`, path: `/${'p'.repeat(8_000)}` }), fault, null);
+  for (let i = 0; i < 3_000; i += 1) lab.service.explainer.denials.note(makeRecord({ requestId: `r-${i}`, code: fault.code, verdict: 'deny', host: `h${i}.example`, path: `/${'p'.repeat(8_000)}` }), fault, null);
   const { body, text } = await get(lab, '/denials');
   t.equal((body['frequent'] as unknown[]).length, 200);
   t.equal((body['latest'] as unknown[]).length, 100);

@@ -195,7 +195,7 @@ t.test('so is what the policy was never asked, and what only the addresses stopp
   const { explainer } = lab.service;
   t.match(await explainer.recall(await deny(t, lab, `${ECO}:0`), true), { code: 'target-malformed', now: null });
   t.match(await explainer.recall(await deny(t, lab, `${ECO}:${lab.upstream.httpPort}`), true), { code: 'address-not-allowed', now: { verdict: 'deny', code: 'address-not-allowed', addresses: [{ address: '10.0.0.1' }] } });
-  const { total, latest, frequent } = explainer.denials(10, 10);
+  const { total, latest, frequent } = explainer.denials.view(10, 10);
   t.equal(total, 2);
   t.strictSame(latest.map(({ code }) => code), ['address-not-allowed', 'target-malformed']);
   t.strictSame(frequent.map(({ client, count }) => [client, count]), [['pods', 1], ['pods', 1]]);

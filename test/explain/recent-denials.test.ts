@@ -33,7 +33,8 @@ t.test('a denial is found by its request id, with what the policy was asked', (t
   const ask = makeAsk({ form: 'forward', host: 'evil.example', method: 'GET', path: '/x', peer: makePeer('10.8.1.4', { user: 'batch', sans: ['DNS:pod.example'] }) });
   denials.note(denied({ requestId: 'r-1' }), new Denial(ask, DENY), null);
   const found = denials.find('r-1');
-  t.match(found, { requestId: 'r-1', endedAt: 1_700_000_000_000, verdict: 'deny', code: 'host-not-allowed', detail: DENY.detail, remedy: DENY.remedy, status: 403, client: 'dynatrace-sit', host: 'evil.example' });
+  t.match(found, { endedAt: 1_700_000_000_000 });
+  t.match(found?.shown, { requestId: 'r-1', verdict: 'deny', code: 'host-not-allowed', detail: DENY.detail, remedy: DENY.remedy, status: 403, client: 'dynatrace-sit', host: 'evil.example' });
   t.strictSame(found?.ask, ask);
   t.equal(denials.view(1, 1).latest[0]?.time, '2023-11-14T22:13:20.000Z', 'as the log writes it');
   t.equal(denials.find('r-2'), null);
@@ -57,7 +58,7 @@ t.test('what is kept of which end', (t) => {
     const denials = new RecentDenials();
     denials.note(Object.assign(record, { requestId: 'r' }), fault, by);
     if (expected === null) t.equal(denials.find('r'), null, name);
-    else t.match(denials.find('r'), expected, name);
+    else t.match({ ...denials.find('r')?.shown, ask: denials.find('r')?.ask }, expected, name);
     t.equal(denials.view(1, 1).total, expected === null ? 0 : 1, name);
   }
   t.end();
@@ -126,7 +127,7 @@ t.test('a piece of a long text does not keep the text', (t) => {
     }
   });
   t.ok(grown < 5, `${grown.toFixed(1)} MiB for 1,000 denials`);
-  t.match(denials.find('r-999'), { path: '/a/path/of/some/length/999', ask: { path: '/a/path/of/some/length/999' } });
+  t.match(denials.find('r-999'), { shown: { path: '/a/path/of/some/length/999' }, ask: { path: '/a/path/of/some/length/999' } });
   t.end();
 });
 

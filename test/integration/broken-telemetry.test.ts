@@ -16,7 +16,7 @@ t.test('the memory of denials and decisions, and the watch over partners', async
   t.intercept(PartnerWatch.prototype, 'connected', { value: fail });
   t.intercept(PartnerWatch.prototype, 'failed', { value: fail });
   const lab = await startLab(t);
-  t.intercept(lab.service.explainer.memory, 'note', { value: fail });
+  t.intercept(lab.service.explainer.denials, 'note', { value: fail });
   for (const form of ['gateway', 'forward'] as const) t.match(await answerOf(beginAsk(lab, form, { path: '/x' }).end()), { status: 200 }, form);
   t.match(await askRaw(t, lab.port, 'GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n'), /^HTTP\/1\.1 403 Egress denied: host-not-allowed\r\n/);
   t.match(await askRaw(t, lab.port, 'nonsense\r\n\r\n'), /^HTTP\/1\.1 400 /);

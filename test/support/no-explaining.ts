@@ -2,10 +2,8 @@
 import type { Explaining } from '../../src/admin/routes.ts';
 
 export const NO_EXPLAINING: Explaining = {
-  remembers: 1_000,
-  remembersFailures: 200,
+  denials: { room: 1_000, view: () => ({ total: 0, kept: 1_000, frequent: [], latest: [] }) },
+  failures: { room: 200, latest: () => [] },
   explain: async () => 'nothing is explained here',
   recall: async () => null,
-  failures: () => [],
-  denials: () => ({ total: 0, kept: 1_000, frequent: [], latest: [] }),
 };

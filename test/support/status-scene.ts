@@ -126,8 +126,8 @@ export function sceneOptions(parts: Partial<AdminOptions> = {}): AdminOptions {
     info: () => SCENE_INFO,
     explainer: {
       ...NO_EXPLAINING,
-      failures: () => [1, 2, 3].map((i) => denial(i, 'allow')),
-      denials: () => ({ total: 41, kept: 1_000, frequent: [1, 2].map((i) => ({ client: 'dynatrace-sit', host: denial(i).host, count: 30 - i, overcount: i, latest: denial(i) })), latest: [1, 2, 3].map((i) => denial(i)) }),
+      failures: { room: 200, latest: () => [1, 2, 3].map((i) => denial(i, 'allow')) },
+      denials: { room: 1_000, view: () => ({ total: 41, kept: 1_000, frequent: [1, 2].map((i) => ({ client: 'dynatrace-sit', host: denial(i).host, count: 30 - i, overcount: i, latest: denial(i) })), latest: [1, 2, 3].map((i) => denial(i)) }) },
     },
     configuration: NO_CONFIGURATION,
     traffic: {
