@@ -229,7 +229,7 @@ export class Service {
       config,
       policy,
       dialler,
-      telemetry: this.sourceProof.listenTo(this.#telemetry, this.#telemetry.contain),
+      telemetry: this.sourceProof.watch.listenTo(this.#telemetry, this.#telemetry.contain),
       remember: this.#telemetry.contain('decisions', this.#ring.remember.bind(this.#ring)),
       isSelf,
       descriptors: this.#descriptors,

@@ -157,7 +157,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     methods:
       rule.methods === null || destination.methods === null
         ? (rule.methods ?? destination.methods)
-        : common(rule.methods, destination.methods),
+        : rule.methods.filter((method) => destination.methods?.includes(method) === true),
     paths: rule.paths ?? destination.paths,
     // A path has to be in both lists.
     pathsWithin: rule.paths === null ? null : destination.paths,
@@ -174,10 +174,6 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     report,
     rate: describeRates(rule.rate),
   };
-}
-
-function common(one: readonly string[], other: readonly string[]): string[] {
-  return one.filter((method) => other.includes(method));
 }
 
 function isoMoment(moment: number | null): string | null {

@@ -54,21 +54,17 @@ type PortLevel = 'ample' | 'scarce' | 'exhausted';
 
 /** Ports of one holder, or of all. */
 class PortUse {
-  #open = 0;
+  open = 0;
   readonly #closed = new EndTimes();
   readonly #unanswered = new EndTimes();
 
   /** Ports in use at `now`. */
   at(now: number, keeping: Keeping): number {
-    return this.#open + this.#closed.since(now - keeping.closed) + this.#unanswered.since(now - keeping.unanswered);
-  }
-
-  take(): void {
-    this.#open += 1;
+    return this.open + this.#closed.since(now - keeping.closed) + this.#unanswered.since(now - keeping.unanswered);
   }
 
   end(ending: Ending, now: number): void {
-    this.#open -= 1;
+    this.open -= 1;
     if (ending === 'closed') this.#closed.push(now);
     else if (ending === 'unanswered') this.#unanswered.push(now);
   }
@@ -114,14 +110,14 @@ export class PortTuple {
 
   /** @param client null: it is shared by all */
   take(client: string | null): void {
-    this.all.take();
+    this.all.open += 1;
     if (client === null) return;
     let use = this.#byClient.get(client);
     if (use === undefined) {
       use = new PortUse();
       this.#byClient.set(client, use);
     }
-    use.take();
+    use.open += 1;
   }
 
   /** @param client as passed when it was taken */

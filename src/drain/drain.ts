@@ -76,19 +76,20 @@ interface Window {
 
 /** One for each proxy; it can forecast a drain before there is one. */
 export class Drain {
-  readonly #options: DrainOptions;
-  readonly #clock: DrainClock;
-  /** Why tunnels and exchanges end. */
-  readonly fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
-  readonly #paces = new WeakMap<DrainTunnel, TunnelPace>();
-  readonly #counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = {
+  state: DrainState = 'running';
+  /** How tunnels have ended since the drain began. */
+  readonly counts: { -readonly [name in keyof DrainCounts]: DrainCounts[name] } = {
     byThemselves: 0,
     quiet: 0,
     busy: 0,
     cut: 0,
     exchangesCut: 0,
   };
-  #state: DrainState = 'running';
+  readonly #options: DrainOptions;
+  readonly #clock: DrainClock;
+  /** Why tunnels and exchanges end. */
+  readonly fault = new Fault('draining', 'the proxy is shutting down', { retryAfter: 1, remedy: 'try again: another replica answers' });
+  readonly #paces = new WeakMap<DrainTunnel, TunnelPace>();
   /** Tunnels that were open at some step. */
   #known = 0;
   #window: Window | null = null;
@@ -102,19 +103,10 @@ export class Drain {
     this.#clock = options.clock ?? MONOTONIC_CLOCK;
   }
 
-  get state(): DrainState {
-    return this.#state;
-  }
-
-  /** How tunnels have ended since the drain began. */
-  get counts(): DrainCounts {
-    return this.#counts;
-  }
-
   /** The proxy is no longer ready, but still accepts during the delay. */
   begin(): void {
     const { drainDelay, drain } = this.#options.times();
-    this.#state = 'delay';
+    this.state = 'delay';
     const now = this.#clock.now();
     this.#window = windowOf(now + drainDelay, drain);
     this.#look(now);
@@ -123,7 +115,7 @@ export class Drain {
   /** Ends the tunnels. Resolves at the deadline, or when `hurry` is aborted. */
   run(hurry: AbortSignal): Promise<void> {
     if (hurry.aborted) return Promise.resolve();
-    this.#state = 'draining';
+    this.state = 'draining';
     const window = windowOf(this.#clock.now(), this.#options.times().drain);
     this.#window = window;
     this.#mark = window.from;
@@ -144,14 +136,14 @@ export class Drain {
 
   /** The requests in progress now will be cut. */
   finish(): DrainCounts {
-    const counts = this.#counts;
+    const counts = this.counts;
     for (const { tunnel } of this.#options.requests) {
       if (tunnel === null) counts.exchangesCut += 1;
       else if (!tunnel.ending) counts.cut += 1;
     }
     const { open } = this.#look(this.#clock.now());
     this.#countOwnEnds(open);
-    this.#state = 'ended';
+    this.state = 'ended';
     return counts;
   }
 
@@ -164,7 +156,7 @@ export class Drain {
     const planned = window ?? windowOf(now + drainDelay, drain);
     return forecast({
       requests,
-      state: this.#state,
+      state: this.state,
       exchanges: exchanges(),
       now,
       wallNow: wallClock(),
@@ -173,7 +165,7 @@ export class Drain {
       spreadUntil: planned.spreadUntil,
       quietTime: planned.step * QUIET_STEPS,
       movedAt: (request) => this.#movedAt(request, now),
-      counts: this.#counts,
+      counts: this.counts,
     });
   }
 
@@ -260,7 +252,7 @@ export class Drain {
 
   #end(pace: TunnelPace, now: number, how: 'quiet' | 'busy'): void {
     pace.leftAt = now;
-    this.#counts[how] += 1;
+    this.counts[how] += 1;
     pace.request.connection.guard(() => {
       // A FIN in a pause of plain bytes would end a response that is delimited by the close (RFC 9112 §6.3).
       if (how === 'quiet' && pace.request.tellsItsEnd) pace.tunnel.leave(this.fault);
@@ -269,8 +261,8 @@ export class Drain {
   }
 
   #countOwnEnds(open: number): void {
-    const { quiet, busy } = this.#counts;
-    this.#counts.byThemselves = Math.max(0, this.#known - open - quiet - busy);
+    const { quiet, busy } = this.counts;
+    this.counts.byThemselves = Math.max(0, this.#known - open - quiet - busy);
   }
 }
 

@@ -48,27 +48,23 @@ const FREQUENT = 200;
 class LatestRequests {
   /** Most requests that are kept. */
   readonly room: number;
+  /** Requests kept since the start. */
+  total = 0;
   readonly #ring: KeptRequest[] = [];
   readonly #byId = new Map<string, KeptRequest>();
-  #total = 0;
 
   constructor(room: number) {
     this.room = room;
   }
 
-  /** Requests kept since the start. */
-  get total(): number {
-    return this.#total;
-  }
-
   /** The oldest makes room. */
   protected keep(request: KeptRequest): void {
-    const place = this.#total % this.room;
+    const place = this.total % this.room;
     const oldest = this.#ring[place];
     if (oldest !== undefined) this.#byId.delete(oldest.shown.requestId);
     this.#ring[place] = request;
     this.#byId.set(request.shown.requestId, request);
-    this.#total += 1;
+    this.total += 1;
   }
 
   /** Null: it was never kept, or is too old. */
@@ -79,7 +75,7 @@ class LatestRequests {
   /** The latest first. */
   latest(most: number): DenialRecord[] {
     const length = Math.min(this.#ring.length, most);
-    return Array.from({ length }, (_, back) => this.#ring[(this.#total - 1 - back) % this.room] ?? [])
+    return Array.from({ length }, (_, back) => this.#ring[(this.total - 1 - back) % this.room] ?? [])
       .flat()
       .map(recordOf);
   }

@@ -1,24 +1,17 @@
 /** All ports for clients together: opened in the order of the configuration, stopped and closed as one. */
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config/config.ts';
-import type { ConnectionCount } from '../limits.ts';
 import { ConnectionClock, tickFor } from './connection-clock.ts';
-import { ConnectionGate, type SelfTestSockets } from './connection-gate.ts';
-import type { HttpForms } from './http-forms.ts';
-import type { RequestEnvironment } from './request-context.ts';
+import { ConnectionGate, type ListenerOptions } from './connection-gate.ts';
 import type { SniForm } from './sni-form.ts';
 import { TlsListener } from './tls-listener.ts';
 import { TlsTerminator } from './tls-terminator.ts';
 
 type OpenTerms = Pick<Config, 'tlsServer' | 'timeouts'>;
 
-interface ListenersOptions {
+interface ListenersOptions extends Omit<ListenerOptions, 'listener' | 'clock'> {
   readonly config: OpenTerms & Pick<Config, 'listeners'>;
-  readonly forms: HttpForms;
   readonly sni: SniForm;
-  readonly connections: ConnectionCount;
-  readonly environment: RequestEnvironment;
-  readonly selfTest: SelfTestSockets;
   /** Called with each tick of the connection clock. */
   readonly onTick: () => void;
 }

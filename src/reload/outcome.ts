@@ -128,26 +128,18 @@ function describeDecisionChange({ client, clientAddress, form, host, port, count
 
 /** Offers configurations to the running proxy one after the other, counts and reports each outcome. */
 export class Reloads {
+  /** Whether the latest configuration offered was refused. */
+  refused = false;
+  /** Why the latest configuration offered is not, or not entirely, in force. */
+  warnings: readonly string[] = [];
   readonly #telemetry: Telemetry;
   readonly #adopt: (loaded: Loaded) => Promise<ReloadOutcome>;
   #latest: Promise<unknown> = Promise.resolve();
-  #warnings: readonly string[] = [];
-  #refused = false;
 
   /** @param adopt applies a whole configuration, or nothing of it */
   constructor(telemetry: Telemetry, adopt: (loaded: Loaded) => Promise<ReloadOutcome>) {
     this.#telemetry = telemetry;
     this.#adopt = adopt;
-  }
-
-  /** Whether the latest configuration offered was refused. */
-  get refused(): boolean {
-    return this.#refused;
-  }
-
-  /** Why the latest configuration offered is not, or not entirely, in force. */
-  get warnings(): readonly string[] {
-    return this.#warnings;
   }
 
   /** Waits for earlier ones. An error of `adopt` is a bug: it is logged, and the previous configuration stays active. */
@@ -159,8 +151,8 @@ export class Reloads {
 
   async #offer(candidate: LoadResult): Promise<ReloadOutcome> {
     const outcome = candidate.ok ? await this.#adopt(candidate).catch(refuseUnusable) : refuseFaulty(candidate.faults);
-    this.#refused = outcome.result === 'refused';
-    this.#warnings =
+    this.refused = outcome.result === 'refused';
+    this.warnings =
       outcome.result === 'refused'
         ? ['The latest configuration was refused; the previous one stays active.', ...outcome.reasons]
         : outcome.needRestart.map((key) => `The change of ${key} takes effect at the next start.`);

@@ -27,10 +27,11 @@ const NOT_COMPUTED: DiffSummary = {
 
 /** Compares policies as they take effect, one comparison at a time: a later reload cancels the previous one. */
 export class PolicyChanges {
+  /** Null: nothing has been reloaded yet, or it is being compared. */
+  latest: PolicyChange | null = null;
   readonly #telemetry: Pick<Telemetry, 'notice'>;
   readonly #most: number;
   readonly #turns = new Turns();
-  #latest: PolicyChange | null = null;
   /** The current comparison; another one means that it has been superseded. */
   #current = 0;
 
@@ -40,19 +41,14 @@ export class PolicyChanges {
     this.#most = most;
   }
 
-  /** Null: nothing has been reloaded yet, or it is being compared. */
-  get latest(): PolicyChange | null {
-    return this.#latest;
-  }
-
   /** Begins to compare, from `now` on, ms since the epoch. Resolves when that is done, or superseded; never rejects. */
   async compare(before: Policy, after: Policy, now: number): Promise<void> {
     const own = (this.#current += 1);
-    this.#latest = null;
+    this.latest = null;
     const found = await this.#work(own, before, after, now);
     if (found === null || own !== this.#current) return;
     const { sentence, classes } = found;
-    this.#latest = { at: new Date(now).toISOString(), ...found };
+    this.latest = { at: new Date(now).toISOString(), ...found };
     this.#telemetry.notice('info', 'what the new configuration decides differently', {
       policyChange: sentence,
       ...(classes.length === 0 ? {} : { classes }),

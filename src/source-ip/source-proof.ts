@@ -8,7 +8,7 @@ import type { Config, SourceIpConfig } from '../config/config.ts';
 import type { Dialler } from '../dial/dial.ts';
 import type { PortsInUse } from '../dial/ports.ts';
 import { buildHostTable, type HostTable } from '../policy/tables.ts';
-import type { Contain, SourceResult, Telemetry } from '../telemetry/telemetry.ts';
+import type { SourceResult, Telemetry } from '../telemetry/telemetry.ts';
 import { askEndpoint, type AskOptions } from './ask-endpoint.ts';
 import { remarkOn, SILENCE, type SilenceFacts } from './judge.ts';
 import { PartnerWatch } from './partner-watch.ts';
@@ -30,9 +30,9 @@ interface SourceProofOptions {
 
 /** Its creator starts it and closes it. */
 export class SourceProof {
+  readonly watch: PartnerWatch;
   readonly #options: SourceProofOptions;
   readonly #probe: SourceProbe;
-  readonly #watch: PartnerWatch;
   #dialler: Dialler;
   #destinations: Proven['destinations'];
   /** Of these destinations; null: not needed yet. */
@@ -45,7 +45,7 @@ export class SourceProof {
     this.#options = options;
     this.#dialler = options.dialler;
     this.#destinations = config.destinations;
-    this.#watch = new PartnerWatch({
+    this.watch = new PartnerWatch({
       destinations: watchedOf(config),
       surroundings: (destination, since) => this.#surroundings(destination, since),
       telemetry,
@@ -58,15 +58,10 @@ export class SourceProof {
       now,
       random: Math.random,
       onProbed: () => {
-        this.#watch.reconsider();
+        this.watch.reconsider();
       },
       wait: (ms, signal) => delay(ms, undefined, { signal, ref: false }),
     });
-  }
-
-  /** As `PartnerWatch.listenTo`. */
-  listenTo(telemetry: Telemetry, contain: Contain): Telemetry {
-    return this.#watch.listenTo(telemetry, contain);
   }
 
   /** Begins to probe, if an endpoint is configured. */
@@ -80,7 +75,7 @@ export class SourceProof {
     this.#destinations = config.destinations;
     this.#hosts = null;
     this.#staleAt.clear();
-    this.#watch.adopt(watchedOf(config));
+    this.watch.adopt(watchedOf(config));
     this.#probe.adopt(config.sourceIp);
   }
 
@@ -103,7 +98,7 @@ export class SourceProof {
   /** Reasons not to be ready, if configured, and warnings. */
   readiness(): { readonly reasons: readonly string[]; readonly warnings: readonly string[] } {
     const { config, finding, lastJudged } = this.#probe;
-    const silent = this.#watch.silent.map(
+    const silent = this.watch.silent.map(
       ({ destination, cause, since }) => `${destination} has not answered since ${new Date(since).toISOString()}: ${SILENCE[cause].words}.`,
     );
     const said = config === null || !this.#probe.asks || config.expected.length === 0 ? null : describeSourceProblem(config, finding);
@@ -133,7 +128,7 @@ export class SourceProof {
         seen,
         code: fault?.code ?? null,
       })),
-      silentPartners: this.#watch.silent.map((partner) => ({
+      silentPartners: this.watch.silent.map((partner) => ({
         ...partner,
         since: new Date(partner.since).toISOString(),
         words: SILENCE[partner.cause].words,

@@ -46,7 +46,7 @@ export function formatSuggestions(
     );
   else
     parts.push(
-      `${number(total, 'denial')} from ${momentOf(Math.min(...denials.map(({ first }) => first)))} to ${momentOf(Math.max(...denials.map(({ last }) => last)))}: ${[
+      `${number(total, 'denial')} from ${formatMoment(Math.min(...denials.map(({ first }) => first)))} to ${formatMoment(Math.max(...denials.map(({ last }) => last)))}: ${[
         `${number(
           made.reduce((sum, { texts }) => sum + texts.length, 0),
           'change',
@@ -104,7 +104,7 @@ function describeGroup(group: DeniedGroup): string {
 function describeSeen({ form, port, method, path, code, count, first, last }: SeenDenial): string {
   const what = method === null ? '' : ` ${method} ${path ?? ''}`;
   return printable(
-    `${form}${what}, port ${port}: ${code}, ${times(count)}, ${count === 1 ? momentOf(first) : `first ${momentOf(first)}, last ${momentOf(last)}`}`,
+    `${form}${what}, port ${port}: ${code}, ${times(count)}, ${count === 1 ? formatMoment(first) : `first ${formatMoment(first)}, last ${formatMoment(last)}`}`,
   );
 }
 
@@ -161,10 +161,6 @@ export function reportSuggestions(
 
 function totalOf(kinds: readonly SeenDenial[]): number {
   return kinds.reduce((sum, { count }) => sum + count, 0);
-}
-
-function momentOf(ms: number): string {
-  return formatMoment(ms);
 }
 
 function times(count: number): string {

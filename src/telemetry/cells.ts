@@ -221,7 +221,7 @@ export class Cells {
       form.open.delete(record);
       form.tunnelTimes.observe(record.durationMs / 1000);
       if (isShortTunnel(record)) increment(this.shortTunnels, client);
-      if (code === 'ok' && record.bytesReceived === 0) destination.health.noteTunnel(Date.now());
+      if (code === 'ok' && record.bytesReceived === 0) destination.health.note('ok', Date.now());
       return;
     }
     if (outcome !== 'denied') {

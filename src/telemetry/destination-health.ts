@@ -40,21 +40,17 @@ export class DestinationHealth {
     // A failure since its head came is later news.
     if (this.at.failed > now - ago && this.at.failed <= now) return;
     if (status >= 500) this.lastStatus = status;
-    this.#note(status >= 500 ? 'error' : 'ok', now);
-  }
-
-  /** The upstream has sent the first bytes of a tunnel, or a tunnel has ended in order without any. A tunnel that is only open tells nothing: whatever listens there may be broken. */
-  noteTunnel(now: number): void {
-    this.#note('ok', now);
+    this.note(status >= 500 ? 'error' : 'ok', now);
   }
 
   /** A dial or an exchange has failed for a reason outside this proxy. */
   noteFailure(code: FaultCode, detail: string, now: number): void {
     this.lastFailure = { code, detail };
-    this.#note('failed', now);
+    this.note('failed', now);
   }
 
-  #note(outcome: LastOutcome, now: number): void {
+  /** `ok` of a tunnel: the upstream has sent its first bytes, or it has ended in order without any. One that is only open tells nothing: whatever listens there may be broken. */
+  note(outcome: LastOutcome, now: number): void {
     // The clock was set back: a time in the future would remain the latest until then.
     if (this.last !== null && now < this.at[this.last]) for (const other of LAST_OUTCOMES) this.at[other] = Math.min(this.at[other], now);
     this.inRow = this.last === outcome ? this.inRow + 1 : 1;

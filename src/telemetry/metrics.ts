@@ -100,7 +100,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
           if (record.upstreamStatus !== 0) cells.destination(record.destination).health.noteAnswer(record.upstreamStatus, Date.now());
         },
         tunnelAnswered: ({ destination }) => {
-          cells.destination(destination).health.noteTunnel(Date.now());
+          cells.destination(destination).health.note('ok', Date.now());
         },
         upstreamConnected: (destination, dnsMs, tcpMs, tlsMs, hopMs) => {
           const upstream = cells.destination(destination);
