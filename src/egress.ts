@@ -56,6 +56,8 @@ const ratedAs = ({ form }: Ask): 'requests' | 'tunnels' => (form === 'connect' |
 
 /** In `Dialled.address` and `revoked`, for a name that only a parent resolved. */
 const UNRESOLVED = '-';
+/** Names of a certificate that are kept; one may have hundreds. */
+const MOST_CERTIFICATE_NAMES = 3;
 
 /** The guards that check the addresses of a destination and those of its parent proxies. */
 interface WayGuards extends AddressGuards {
@@ -390,7 +392,10 @@ export class Egress {
     if (!record.selfTest) this.#options.remember(ask, verdict.verdict !== 'deny');
     record.verdict = verdict.verdict;
     record.client = verdict.client?.name ?? '-';
-    record.noteShown(ask.peer);
+    const { user, token, sans } = ask.peer;
+    record.user = user ?? '';
+    record.subject = token?.subject ?? '';
+    record.san = sans.length > 1 ? sans.slice(0, MOST_CERTIFICATE_NAMES).join(' ') : (sans[0] ?? '');
     record.destination = verdict.destination?.name ?? '-';
     if (verdict.verdict !== 'deny') record.rule = verdict.rule;
     if (verdict.verdict === 'report') record.noteReported(verdict.would.code, verdict.would.detail);

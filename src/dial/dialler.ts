@@ -75,14 +75,18 @@ export function createDialler(options: DiallerOptions): Dialler {
     return { addresses, dnsMs: now() - asked };
   }
 
-  async function openDirectly({ target, guard, signal, circuit }: Dial, avoid: string | null, begun: number): Promise<Dialled> {
-    const { host, port, destination, client, proxied } = target;
+  /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
+  async function open(dial: Dial, avoid: string | null, begun: number): Promise<Dialled> {
+    const { target, guard, signal, circuit } = dial;
+    const { host, port, destination, client, proxied, via: steps = [] } = target;
+    if (steps.length > 0) return openByWay(steps, dial, avoid, begun);
     const known = resolver.cached(host);
     // Usually available without waiting.
     const { addresses, dnsMs } = known === null ? await resolve(host, signal) : { addresses: known, dnsMs: -1 };
     try {
       const checked = checkAddresses(addresses, port, guard);
-      const permitted = without(circuit === undefined ? checked : circuit.choose(checked), avoid);
+      const chosen = circuit === undefined ? checked : circuit.choose(checked);
+      const permitted = avoid === null ? chosen : without(chosen, avoid);
       const dialled = now();
       const { socket, address, attempts } = await connectFirst({
         host,
@@ -159,8 +163,8 @@ export function createDialler(options: DiallerOptions): Dialler {
     circuit?.opened(host);
     const { addresses, dnsMs } = by === 'parent' ? { addresses: [host], dnsMs: -1 } : await resolve(host, signal);
     try {
-      const asked = by === 'parent' ? addresses : without(checkAddresses(addresses, port, guard), avoid);
-      const opened = await openByHops(steps, asked, port, dial, begun).catch((error: unknown) => {
+      const asked = by === 'parent' ? addresses : checkAddresses(addresses, port, guard);
+      const opened = await openByHops(steps, avoid === null ? asked : without(asked, avoid), port, dial, begun).catch((error: unknown) => {
         if (error instanceof Fault && !signal.aborted) circuit?.routeFailed(error);
         throw error;
       });
@@ -170,12 +174,6 @@ export function createDialler(options: DiallerOptions): Dialler {
     } catch (error) {
       throw afterLookup(error, dnsMs);
     }
-  }
-
-  /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
-  function open(dial: Dial, avoid: string | null, begun: number): Promise<Dialled> {
-    const { via: steps = [] } = dial.target;
-    return steps.length === 0 ? openDirectly(dial, avoid, begun) : openByWay(steps, dial, avoid, begun);
   }
 
   /**
@@ -266,8 +264,7 @@ function nameClient(socket: Socket, proxied: ProxiedClient, address: string | nu
 }
 
 /** Another address than that one, if there is one. */
-function without(addresses: readonly string[], avoid: string | null): readonly string[] {
-  if (avoid === null) return addresses;
+function without(addresses: readonly string[], avoid: string): readonly string[] {
   const others = addresses.filter((address) => address !== avoid);
   return others.length === 0 ? addresses : others;
 }

@@ -179,8 +179,15 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
     this.#environment.egress.openTunnel(permit, clientPort, this.record, cancellation).then(
       (upstream) => {
         try {
-          if (this.ended) upstream.destroy();
-          else this.#relay(upstream, opening, head);
+          if (this.ended) {
+            upstream.destroy();
+            return;
+          }
+          if (this.head !== null) {
+            this.connection.socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${this.record.requestId}\r\n\r\n`, 'latin1');
+            this.record.status = 200;
+          }
+          this.#carry(upstream, opening, head ?? this.connection.detach());
         } catch (error) {
           upstream.destroy();
           this.connection.crash(error);
@@ -462,15 +469,6 @@ export class RequestContext implements RequestUnderWay, ExchangeOwner, TunnelOwn
       gaveUp ? new Fault('client-closed', 'the client closed its connection before the upstream had answered its ClientHello') : fault,
       closedBy,
     );
-  }
-
-  #relay(upstream: Socket, opening: Opening | null, head: Buffer | null): void {
-    const { connection, record } = this;
-    if (this.head !== null) {
-      connection.socket.write(`HTTP/1.1 200 Connection Established\r\nX-Request-Id: ${record.requestId}\r\n\r\n`, 'latin1');
-      record.status = 200;
-    }
-    this.#carry(upstream, opening, head ?? connection.detach());
   }
 
   #carry(upstream: Socket, opening: Opening | null, head: Buffer | null): void {

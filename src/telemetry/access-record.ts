@@ -10,9 +10,6 @@ import { type Fault, type FaultCode, type FaultFacts, FAULTS } from '../errors.t
 /** Which side ended it: `-` until it has ended. */
 export type ClosedBy = 'client' | 'upstream' | 'proxy' | '-';
 
-/** Names of a certificate that are kept; one may have hundreds. */
-const MOST_CERTIFICATE_NAMES = 3;
-
 /** `-` means "not known" in every name field, as in the metrics. */
 export class AccessRecord {
   readonly requestId: string;
@@ -96,21 +93,6 @@ export class AccessRecord {
   /** The client has sent bytes and the upstream none: of a tunnel; one that an upgrade began has been answered. */
   get unanswered(): boolean {
     return this.bytesSent > 0 && this.bytesReceived === 0 && this.upstreamStatus === 0;
-  }
-
-  /** The verified credentials of the peer. */
-  noteShown({
-    user,
-    token,
-    sans,
-  }: {
-    readonly user: string | null;
-    readonly token: { readonly subject: string } | null;
-    readonly sans: readonly string[];
-  }): void {
-    this.user = user ?? '';
-    this.subject = token?.subject ?? '';
-    this.san = sans.length > 1 ? sans.slice(0, MOST_CERTIFICATE_NAMES).join(' ') : (sans[0] ?? '');
   }
 
   /** Our own end of the connection to the upstream. */
