@@ -134,7 +134,7 @@ function ours({ directory, port, http, https, ca }: Place): readonly string[] {
       log: { level: 'error' },
     }),
   );
-  return [new URL('../src/main.ts', import.meta.url).pathname, 'serve', '--config', file];
+  return [join(import.meta.dirname, '../src/main.ts'), 'serve', '--config', file];
 }
 
 function squid({ directory, port, http }: Place): readonly string[] {

@@ -114,6 +114,18 @@ t.test('before npm ci it says so', async (t) => {
   t.match(await run(join(root, 'bin/eco-egress'), ['--version'], { path: TOOLS }), { code: 1, out: '', err: /^eco-egress: node_modules is missing in \/[^\n]*\/fresh\. Run npm ci there first\.\n$/ });
 });
 
+const noGit = spawnSync('git', ['--version']).status === 0 ? false : 'needs git';
+
+t.test('a clone by the Git of Windows, in WSL or for an image, has the same scripts', { skip: noGit }, async (t) => {
+  const cwd = t.testdir({ origin: {} });
+  const origin = join(cwd, 'origin');
+  for (const path of ['.gitattributes', 'bin']) cpSync(join(ROOT, path), join(origin, path), { recursive: true });
+  const git = (...args: string[]) => t.equal(spawnSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@t.example', ...args], { cwd, stdio: 'ignore' }).status, 0, args.join(' '));
+  for (const args of [['init', '-q'], ['add', '-A'], ['commit', '-qm', 'x']]) git('-C', origin, ...args);
+  git('clone', '-q', '-c', 'core.autocrlf=true', 'origin', 'clone');
+  for (const name of ['node', 'eco-egress']) t.equal(readFileSync(join(cwd, 'clone/bin', name), 'utf8'), readFileSync(join(ROOT, 'bin', name), 'utf8'), name);
+});
+
 t.test('it becomes Node rather than starting it', async (t) => {
   const { pid, code, out } = await run(join(ROOT, 'bin/node'), ['-p', 'process.exitCode = 7; process.pid'], { path: TOOLS });
   t.match({ out, code }, { out: `${pid ?? 0}\n`, code: 7 });

@@ -112,7 +112,7 @@ t.test('npx runs the command that is in PATH', async (t) => {
   const bin = t.testdir({});
   const made = find('RUN').find((text) => text.includes('printf')) ?? '';
   const [make = ''] = /printf [^]*\/npx$/.exec(made.replaceAll('\\\n', '')) ?? [];
-  execFileSync('sh', ['-ec', make.replaceAll('/usr/local/bin', bin)]);
+  execFileSync('sh', ['-ec', make.replaceAll('/usr/local/bin', '.')], { cwd: bin });
   const npx = (...args: string[]) => spawnSync(join(bin, 'npx'), args, { encoding: 'utf8', env: { PATH: `${join(ROOT, 'bin')}:${dirname(process.execPath)}:/usr/bin:/bin` } });
   t.match(npx('eco-egress', 'explain', '--no-resolve', 'CONNECT', 'eco-sit.telus.internal:22'), { status: 1, stdout: /port-not-allowed/ }, 'arguments and exit code are handed on');
 });

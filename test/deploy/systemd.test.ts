@@ -2,8 +2,9 @@
 import t from 'tap';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { baseDraft } from '../support/lab.ts';
 import { configOf, MINIMAL } from '../support/load-text.ts';
 import { portsOf, serve } from '../support/serve.ts';
@@ -63,8 +64,12 @@ t.test('a reload before the program listens for it: it is started again', async 
 const noAnalyze = spawnSync('systemd-analyze', ['--version']).status === 0 ? false : 'needs systemd-analyze';
 
 t.test('systemd takes it', { skip: noAnalyze }, async (t) => {
-  const file = join(t.testdir(), 'eco-egress.service');
-  writeFileSync(file, UNIT.replaceAll(PLACE, ROOT));
+  // A unit would have to quote the path of a checkout, which may have blanks in it.
+  const place = mkdtempSync(join(tmpdir(), 'eco-egress-'));
+  t.teardown(() => { rmSync(place, { recursive: true }); });
+  symlinkSync(ROOT, join(place, 'checkout'));
+  const file = join(place, 'eco-egress.service');
+  writeFileSync(file, UNIT.replaceAll(PLACE, join(place, 'checkout')));
   const { status, stderr } = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' });
   t.equal(stderr, '');
   t.equal(status, 0);
@@ -92,17 +97,16 @@ const noStrace = spawnSync('strace', ['-V']).status === 0 ? false : 'needs strac
 
 t.test('on one core, it makes no system call that would end it', { skip: noAnalyze || noStrace }, async (t) => {
   const [, core = '0'] = /^Cpus_allowed_list:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  const traced = join(t.testdir({}), 'calls');
   const draft = baseDraft({ https: 443, http: 80 });
   Object.assign(draft.destinations.eco, { tls: {} });
   // -D: the proxy stays our child.
-  const served = serve(t, { config: draft, shell: `exec taskset -c ${core} strace -D -f -qq -o '${traced}' "$@"` });
+  const served = serve(t, { config: draft, shell: `exec taskset -c ${core} strace -D -f -qq -o calls "$@"` });
   const { admin } = await portsOf(served);
   // In the turn after the line that it listens, it sets priorities.
   await (await fetch(`http://127.0.0.1:${admin}/healthz`)).text();
   served.child.kill('SIGTERM');
   t.match(await served.ended, { code: 0 });
-  const made = new Set([...readFileSync(traced, 'utf8').matchAll(/^\d+ +(\w+)\(/gm)].map(([, name = '']) => name));
+  const made = new Set([...readFileSync(join(dirname(served.file), 'calls'), 'utf8').matchAll(/^\d+ +(\w+)\(/gm)].map(([, name = '']) => name));
   t.ok(made.has('setpriority'), 'it is seen');
   const permitted = permittedCalls();
   t.strictSame([...made].filter((name) => !permitted.has(name)), []);

@@ -6,7 +6,7 @@ import { cruise, type ICruiseOptions, type ICruiseResult } from 'dependency-crui
 import { readDocRows } from '../support/doc-table.ts';
 import { listValueImports } from '../support/imports.ts';
 
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = join(import.meta.dirname, '../..');
 const RULES = new URL('../../.dependency-cruiser.js', import.meta.url).href;
 const { default: rules, MAY_IMPORT } = (await import(RULES)) as {
   default: { forbidden: NonNullable<ICruiseOptions['ruleSet']>['forbidden']; options: ICruiseOptions & { enhancedResolveOptions: object } };

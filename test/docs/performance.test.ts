@@ -1,12 +1,13 @@
 /** docs/performance.md and the details of it say what the published results say; the page names the benchmark's options as they are. */
 import t from 'tap';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { formatDetails, formatSummary, replaceMeasured } from '../../bench/report/report.ts';
 import { loadResults } from '../../bench/report/results.ts';
 import { parseOptions } from '../../bench/options.ts';
 import { WORKS } from '../../bench/works.ts';
 
-const pathOf = (path: string): string => new URL(`../../${path}`, import.meta.url).pathname;
+const pathOf = (path: string): string => join(import.meta.dirname, '../..', path);
 const PUBLISHED = pathOf('bench/results/published.json');
 const PAGE = readFileSync(pathOf('docs/performance.md'), 'utf8');
 

@@ -15,7 +15,7 @@ import { readDocRows } from '../support/doc-table.ts';
 import { eco } from '../support/eco.ts';
 import { findMissing, readCommands, readDocBlocks } from '../support/doc-blocks.ts';
 
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = join(import.meta.dirname, '../..');
 const RUN_PAGES = ['README.md', ...globSync('docs/clients/*.md', { cwd: ROOT })];
 const PAGES = [...RUN_PAGES, ...globSync(['CONTRIBUTING.md', 'docs/**/*.md'], { cwd: ROOT })];
 const LANGUAGES = new Set(['sh', 'console', 'shell', 'yaml', 'mermaid', 'python', 'js', 'java', 'go']);

@@ -35,7 +35,7 @@ function openProject(t: Test): { root: string; directory: string; run: (test: st
     },
   });
   const root = join(base, 'project');
-  symlinkSync(new URL('../../node_modules', import.meta.url).pathname, join(root, 'node_modules'));
+  symlinkSync(join(import.meta.dirname, '../../node_modules'), join(root, 'node_modules'));
   const directory = join(base, 'copy');
   const copy = new Copy(root, directory);
   return { root, directory, run: (test, mutant) => copy.run(`test/${test}.test.ts`, mutant === null ? null : { ...GUARD, ...mutant }) };

@@ -16,7 +16,7 @@ import { Copy, killAll, type Outcome } from './copy.ts';
 import { type Mutant, mutate, StaleMutant } from './mutant.ts';
 import { INVARIANTS, QUICK } from './mutants.ts';
 
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = join(import.meta.dirname, '../..');
 /** Test files at once: many of them start servers and measure how much is held. */
 const AT_ONCE = 2;
 

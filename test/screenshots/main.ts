@@ -15,7 +15,7 @@ import { type Demo, startDemo } from '../../src/demo/demo.ts';
 import { openBrowser } from '../support/browser.ts';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '320' }, out: { type: 'string' }, all: { type: 'boolean', default: false } } });
-const OUT = values.out ?? new URL('../../docs/images/', import.meta.url).pathname;
+const OUT = values.out ?? join(import.meta.dirname, '../../docs/images');
 /** Largest picture of the documentation, bytes. */
 const MOST_BYTES = 200_000;
 

@@ -5,9 +5,10 @@
  * file, so that moving code changes nothing.
  */
 import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import ts from 'typescript';
 
-const SRC = new URL('../../src/', import.meta.url).pathname;
+const SRC = join(import.meta.dirname, '../../src');
 export const LIST = new URL('../docs/messages.txt', import.meta.url);
 
 /** What stands for a value that is only known at run time. */
@@ -33,7 +34,7 @@ const PROPERTIES: Readonly<Record<string, string>> = { problem: 'Configuration',
 
 /** All of them, each kind sorted, without repetition. */
 export function collectMessages(): Message[] {
-  const files = globSync('**/*.{ts,js}', { cwd: SRC }).map((file) => ts.createSourceFile(file, readFileSync(`${SRC}${file}`, 'utf8'), ts.ScriptTarget.Latest, true));
+  const files = globSync('**/*.{ts,js}', { cwd: SRC }).map((file) => ts.createSourceFile(file, readFileSync(join(SRC, file), 'utf8'), ts.ScriptTarget.Latest, true));
   const codes: Codes = { fault: new Set(), configuration: new Set(), doctor: new Set() };
   for (const file of files) readCodes(file, codes);
   const found = new Map<string, Message>();

@@ -14,7 +14,7 @@ import { createCanon, formatCommand, openShell } from './transcript.ts';
 import { findUnusedPort } from './unused-port.ts';
 
 export const PAGE = 'docs/operations-day.md';
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = join(import.meta.dirname, '../..');
 const HOST = '127.0.0.1';
 const ECO = 'eco-sit.telus.internal';
 const OWN = 'eco-egress.eco-egress.svc';
@@ -63,7 +63,7 @@ export async function replayDay(directory: string): Promise<{ readonly page: str
   // As in the image: the command is in PATH, and needs no npm.
   mkdirSync(join(directory, 'tools'));
   writeFileSync(join(directory, 'tools/npx'), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
-  const shell = openShell(directory, { PATH: `${join(directory, 'tools')}:${ROOT}bin:${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`, HOME: directory, LC_ALL: 'C.UTF-8' });
+  const shell = openShell(directory, { PATH: `${join(directory, 'tools')}:${join(ROOT, 'bin')}:${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`, HOME: directory, LC_ALL: 'C.UTF-8' });
   opened.defer(() => shell.close());
   // Doctor says how many files may be open.
   await shell.run('ulimit -n 8192');
