@@ -73,7 +73,7 @@ export class DestinationCells {
   /** Of requests that have ended. */
   readonly outcomes: OutcomeCounts = { allowed: 0, denied: 0, failed: 0, aborted: 0 };
   /**
-   * Requests that were not denied: a tunnel when it opens, any other request when it ends. Failed dials
+   * Requests that were let through: a tunnel when it opens, any other request when it ends. Failed dials
    * are compared with these, not with what has ended: a tunnel may be open for days.
    */
   admitted = 0;
@@ -224,7 +224,9 @@ export class Cells {
       if (code === 'ok' && record.bytesReceived === 0) destination.health.note('ok', Date.now());
       return;
     }
-    if (outcome !== 'denied') {
+    // Whoever breaks off before the decision was never let through, however long that took.
+    const letThrough = outcome !== 'denied' && record.verdict !== '-';
+    if (letThrough) {
       destination.admitted += 1;
       this.#countsOf(record).admitted += 1;
     }
@@ -233,7 +235,7 @@ export class Cells {
     if (upstreamStatus !== 0 && outcome !== 'failed')
       destination.health.noteAnswer(upstreamStatus, Date.now(), record.durationMs - record.firstByteMs);
     // Refusals take no time; in this histogram they would hide the partner's response times.
-    if (!asksForTunnel(record) && outcome !== 'denied') form.exchanges.observe(record.durationMs / 1000);
+    if (letThrough && !asksForTunnel(record)) form.exchanges.observe(record.durationMs / 1000);
   }
 
   /** One more request that report mode let pass. */

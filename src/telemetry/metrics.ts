@@ -201,7 +201,7 @@ function registerRequests(exposition: Exposition, cells: Cells): void {
     exposition,
     'counter',
     'destination_admitted_total',
-    'Requests that were not denied, by destination: a tunnel when it opens, any other when it ends.',
+    'Requests that were let through, by destination: a tunnel when it opens, any other when it ends without a denial.',
     'destination',
     () => Array.from(cells.destinations, ([destination, { admitted }]) => [destination, admitted]),
   );

@@ -57,6 +57,19 @@ t.test('refusals count, but tell nothing about how long a partner takes', async 
   t.strictSame(families.get('eco_egress_request_duration_seconds')?.metrics, []);
 });
 
+t.test('whoever breaks off before the decision was not let through, however long that took', async (t) => {
+  const metrics = create();
+  const half = { verdict: '-', code: 'client-closed', destination: '-', status: 0, became: null, dialled: false, durationMs: 60_000 } as const;
+  for (const form of ['-', 'forward'] as const) metrics.ended(makeRecord({ ...half, form }));
+  metrics.ended(makeRecord({ ...half, form: '-', code: 'internal' }));
+  const { samples, families } = await scrape(metrics);
+  t.strictSame(families.get('eco_egress_request_duration_seconds')?.metrics, []);
+  t.equal(samples.get('eco_egress_destination_admitted_total{destination="-"}'), 0);
+  t.equal(samples.get('eco_egress_destination_requests_total{destination="-",outcome="aborted"}'), 2);
+  metrics.ended(makeRecord({ code: 'client-closed', status: 0, became: null, dialled: false }));
+  t.equal((await scrape(metrics)).samples.get('eco_egress_request_duration_seconds_count{form="gateway",destination="eco-sit"}'), 1, 'one that was let through counts while it waits for a connection, too');
+});
+
 t.test('what report mode let pass counts twice: as what it was, and as what it would have been', async (t) => {
   const metrics = create();
   metrics.ended(makeRecord({ verdict: 'report', wouldDeny: 'no-rule' }));
