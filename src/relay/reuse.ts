@@ -99,10 +99,13 @@ export class Pace {
 // TCP keep-alive for long connections: a peer that vanished without notice is detected, and NATs on the path keep their
 // entry.
 
-/** Ms; below the idle times of firewalls and NATs. */
+/** Ms without a byte; below the idle times of firewalls and NATs. */
 const FIRST_PROBE = 30_000;
+/** Ms between probes without an answer, and how many: a minute, so that what is idle survives a failover of the network too. */
+const NEXT_PROBE = 10_000;
+const PROBES = 6;
 
 /** Four system calls: not worth them for a short connection. Streams that are not sockets have none. */
 export function keepAlive(stream: Duplex & { setKeepAlive?: Socket['setKeepAlive'] }): void {
-  stream.setKeepAlive?.(true, FIRST_PROBE);
+  stream.setKeepAlive?.(true, FIRST_PROBE, NEXT_PROBE, PROBES);
 }
