@@ -164,7 +164,16 @@ function explainTls(
   return {
     part: 'partner-tls',
     why: `the TLS handshake fails (${code}: ${detail})`,
-    alternatives: [{ part: 'route', why: 'a firewall between that inspects TLS may cut handshakes' }, ...parent],
+    alternatives: [
+      {
+        part: 'route',
+        why:
+          code === 'tls-timeout'
+            ? 'large packets may be lost on the way, while small ones pass (path MTU)'
+            : 'a firewall between that inspects TLS may cut handshakes',
+      },
+      ...parent,
+    ],
     next: ['Ask the partner what its TLS server logs at these times.'],
   };
 }

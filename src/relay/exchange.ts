@@ -215,9 +215,7 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
     else if (this.#state === 'responding')
       this.#fail(new Fault('upstream-silent', `the upstream sent nothing of the response for ${body} ms`));
     else if (this.#requestDone)
-      this.#fail(
-        new Fault('upstream-silent', `the upstream accepted the request but did not begin to answer within ${responseHeaders} ms`),
-      );
+      this.#fail(new Fault('upstream-silent', `the upstream did not begin to answer within ${responseHeaders} ms`));
     else this.#fail(new Fault('upstream-silent', `the upstream did not take the request body for ${body} ms`));
   }
 
@@ -404,18 +402,17 @@ export class Exchange implements ResponseHandler, ConnectionWaiter {
 
   /** Only a reused connection can have been stale (RFC 9112 §9.3.1), and only before any answer. What is no answer may be left of the one before: content of 204, for example. */
   #isStale({ code, facts }: Fault): boolean {
-    return (
-      this.#connection !== null &&
-      this.#connection.uses > 0 &&
-      (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined)) &&
-      this.#state === 'asking' &&
-      this.#informational === 0
-    );
+    return this.#isReused && (code === 'upstream-cut' || (code === 'upstream-malformed' && facts.receivedStatus === undefined));
   }
 
-  /** If all of it is kept and may be repeated, it is sent again unchanged. */
+  get #isReused(): boolean {
+    return this.#connection !== null && this.#connection.uses > 0 && this.#state === 'asking' && this.#informational === 0;
+  }
+
+  /** If all of it is kept and may be repeated, it is sent again unchanged. @param fault with which the connection broke; upstream-silent: it was lost */
   #mayRetry(fault: Fault): boolean {
-    return this.#isStale(fault) && this.#connection?.pinned === false && this.#replay.mayRepeat;
+    const failed = this.#isStale(fault) || (this.#isReused && fault.code === 'upstream-silent');
+    return failed && this.#connection?.pinned === false && this.#replay.mayRepeat;
   }
 
   #pin(): void {

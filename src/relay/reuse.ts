@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { Fault } from '../errors.ts';
 
 /** Weight of the latest connection in the mean. */
 const CLOSE_WEIGHT = 1 / 16;
@@ -99,10 +100,25 @@ export class Pace {
 // TCP keep-alive for long connections: a peer that vanished without notice is detected, and NATs on the path keep their
 // entry.
 
-/** Ms; below the idle times of firewalls and NATs. */
+/** Ms without a byte; below the idle times of firewalls and NATs. */
 const FIRST_PROBE = 30_000;
+/** Ms between probes without an answer, and how many: a minute, so that what is idle survives a failover of the network too. */
+const NEXT_PROBE = 10_000;
+const PROBES = 6;
 
 /** Four system calls: not worth them for a short connection. Streams that are not sockets have none. */
 export function keepAlive(stream: Duplex & { setKeepAlive?: Socket['setKeepAlive'] }): void {
-  stream.setKeepAlive?.(true, FIRST_PROBE);
+  stream.setKeepAlive?.(true, FIRST_PROBE, NEXT_PROBE, PROBES);
+}
+
+/** Errors by which the system gives up a connection from which nothing comes, not even acknowledgements: nobody has closed it. */
+const LOST: ReadonlySet<string> = new Set(['ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+/** The fault of an upstream whose connection is lost; null: the error says that it has closed it. */
+export function lostFault(error: NodeJS.ErrnoException | null): Fault | null {
+  if (error?.code === undefined || !LOST.has(error.code)) return null;
+  return new Fault('upstream-silent', `the connection to the upstream was lost: its host no longer answers (${error.code})`, {
+    cause: error,
+    remedy: 'Check the route to it, and whether a firewall or NAT on the way has dropped the connection; and whether its host is up.',
+  });
 }

@@ -13,7 +13,7 @@ import { TimeLimit } from '../time-limit.ts';
 import { type BulkConnection, readInBulk } from './bulk.ts';
 import { readOnAfterFailedWrites, resetSocket, type Resettable, WRITE_FAILED } from './failed-writes.ts';
 import { shareReads } from './node-internals.ts';
-import { keepAlive } from './reuse.ts';
+import { keepAlive, lostFault } from './reuse.ts';
 
 /** Notified of a tunnel's end. */
 export interface TunnelOwner {
@@ -251,8 +251,9 @@ export class Tunnel {
     // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream.
     const done = side === 'client' && this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
     if (!done && this.#fault === null && !this.#unanswered) {
-      this.#fault = new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
-      this.#closedBy = side;
+      const lost = side === 'upstream' ? lostFault(error) : null;
+      this.#fault = lost ?? new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+      this.#closedBy = lost === null ? side : 'proxy';
     }
     if (this.#closedBy === '-') this.#closedBy = side;
     this.#partFrom(side);

@@ -12,7 +12,7 @@ import type { RawFields } from '../http1/fields.ts';
 import { HeadReader, MessageError } from '../http1/head-reader.ts';
 import { MessageWriter } from '../http1/message-writer.ts';
 import { readResponseHead, type ResponseHead } from '../http1/response-head.ts';
-import { keepAlive } from './reuse.ts';
+import { keepAlive, lostFault } from './reuse.ts';
 import { readOnAfterFailedWrites } from './failed-writes.ts';
 import { type Batch, currentBatch, isCurrent, keepBytes, receiveDirectly, receiveNoMore } from './node-internals.ts';
 
@@ -366,10 +366,13 @@ export class UpstreamConnection {
     // In TLS 1.3 the upstream checks our certificate after its own handshake is done, so its alert arrives here.
     if (error !== null && this.dialled.tlsFault !== undefined && (error as NodeJS.ErrnoException).code?.startsWith('ERR_SSL_') === true)
       return this.dialled.tlsFault(error);
-    return new Fault(
-      'upstream-cut',
-      `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`,
-      error === null ? {} : { cause: error },
+    return (
+      lostFault(error) ??
+      new Fault(
+        'upstream-cut',
+        `the upstream closed the connection ${this.#head === null ? 'before it answered' : 'in the middle of the response'}`,
+        error === null ? {} : { cause: error },
+      )
     );
   }
 }

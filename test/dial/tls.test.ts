@@ -342,6 +342,7 @@ t.test('an upstream that never answers runs into the time limit', async (t) => {
   const silent = await listen(t, createTcpServer((socket) => socket.resume()));
   const fault = await refusal(silent, { timeout: 50 });
   t.equal(fault.code, 'tls-timeout');
+  t.match(fault.remedy, /path MTU/);
   t.match(fault.message, '50 ms');
 });
 

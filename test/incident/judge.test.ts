@@ -155,6 +155,11 @@ t.test('the letter has our address, the times, and what was tried from which por
   t.match(letter, /From the same network we reach the echo endpoint 203\.0\.113\.80\./);
 });
 
+t.test('a handshake that gets no answer may have met a path on which only small packets pass', async (t) => {
+  for (const [code, why] of [['tls-timeout', /path MTU/], ['tls-failed', /inspects TLS/]] as const)
+    t.match(judgeIncident(wrong(both(tlsFault('x', code)))), { part: 'partner-tls', alternatives: [{ part: 'route', why }] });
+});
+
 t.test('what is ruled out, and why', async (t) => {
   const { ruledOut } = judgeIncident(wrong(both(silentTry)));
   t.strictSame(ruledOut.map(({ part }) => part), ['pod', 'proxy', 'nat', 'resolver', 'parent']);

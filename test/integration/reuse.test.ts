@@ -1,4 +1,5 @@
 /** Connections used again: the client's, and the upstream's, which all forms that we terminate share. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { Agent, createServer as createHttpServer } from 'node:http';
 import { createServer, type Socket } from 'node:net';
@@ -168,6 +169,32 @@ t.test('a stale pooled connection: what is safe is sent again, once, on a new on
         await lab.service.close();
       }
     }
+  }
+});
+
+t.test('a pooled connection that is lost in the middle of a request: what is safe is sent again, the rest is told who does not answer', async (t) => {
+  const dialled: Socket[] = [];
+  const note = (message: unknown): void => {
+    dialled.push((message as { socket: Socket }).socket);
+  };
+  subscribe('net.client.socket', note);
+  t.teardown(() => unsubscribe('net.client.socket', note));
+  const lost = Object.assign(new Error('read ETIMEDOUT'), { code: 'ETIMEDOUT' });
+  for (const method of ['GET', 'POST']) {
+    let requests = 0;
+    const lab = await startRawLab(t, (socket) => {
+      socket.on('error', () => {}).on('data', () => {
+        requests += 1;
+        if (requests === 2) dialled.find(({ localPort }) => localPort === socket.remotePort)?.destroy(lost);
+        else socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      });
+    });
+    await ask(lab, 'gateway');
+    await untilRested();
+    const { status } = await ask(lab, 'gateway', { method });
+    t.equal(status, method === 'GET' ? 200 : 504, method);
+    if (method === 'GET') t.match(await lab.logged((line) => line['attempts'] === 2), { code: 'ok' });
+    else t.match(await lab.logged((line) => line.code === 'upstream-silent'), { closedBy: 'proxy', reusedConnection: true, detail: /was lost: its host no longer answers \(ETIMEDOUT\)/ });
   }
 });
 

@@ -204,6 +204,20 @@ t.test('a side that was gone before the tunnel began ends the other', async (t) 
   }
 });
 
+t.test('a side that the system gave up has closed nothing', async (t) => {
+  const lost = Object.assign(new Error('read ETIMEDOUT'), { code: 'ETIMEDOUT' });
+  for (const side of ['client', 'upstream'] as const) {
+    const bench = await setUpTunnel(t);
+    bench.tunnel().start(null);
+    bench.client.send('a');
+    await once(bench.upstream.socket, 'data');
+    bench.upstream.send('b');
+    await once(bench.client.socket, 'data');
+    bench.inner[side].destroy(lost);
+    t.match(await bench.ending, side === 'client' ? { fault: { code: 'client-closed' }, closedBy: 'client' } : { fault: { code: 'upstream-silent' }, closedBy: 'proxy' });
+  }
+});
+
 /** A client that reads only after the gate has opened, in a thread of its own: also while this one stands still. */
 const READ_BEHIND_GATE = `
   const { workerData: { port, gate }, parentPort } = require('node:worker_threads');

@@ -166,6 +166,19 @@ t.test('a reset in the middle is no end, also where the end of the connection is
   }
 });
 
+t.test('a connection that the system gave up was lost: nobody has closed it', async (t) => {
+  for (const [code, head] of [['ETIMEDOUT', ''], ['EHOSTUNREACH', 'HTTP/1.1 200 OK\r\n\r\nabc'], ['ENETUNREACH', '']] as const) {
+    const { connection, upstream } = await start(t);
+    const scribe = new Scribe();
+    connection.begin(scribe, 'GET', GET, NO_CONTENT);
+    upstream.write(head);
+    while (scribe.content === '' && head !== '') await new Promise(setImmediate);
+    connection.dialled.socket.destroy(Object.assign(new Error(`read ${code}`), { code }));
+    await scribe.ended;
+    t.match(scribe.fault, { code: 'upstream-silent', detail: `the connection to the upstream was lost: its host no longer answers (${code})`, remedy: /route.*firewall or NAT/ });
+  }
+});
+
 t.test('an error before the end makes the end an error', async (t) => {
   const { connection, upstream } = await start(t);
   const scribe = new Scribe();
