@@ -1,4 +1,5 @@
 /** The texts of a denial: the request, and the first change of the configuration that would permit it. */
+import { isIP } from 'node:net';
 import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -75,17 +76,16 @@ export function denyCredentials({ peer, form }: Ask, wanted: AcceptedCredentials
   return deny('credentials-missing', null, null, `Requests ${from} need credentials, and came with none`, remedy, challenges);
 }
 
-/** A `*.host` of the policy is easily mistaken for the host itself. */
+/** `host-not-allowed`: no destination has the host. */
 export function denyHost(policy: Policy, ask: Ask, client: ClientConfig): Deny {
-  const host = show(ask.host);
-  const hint = policy.hosts.hasBelow(ask.host) ? `; *.${host} matches only the names below it` : '';
-  return deny(
-    'host-not-allowed',
-    client,
-    null,
-    `The host ${host} is in no destination${hint}`,
-    remedyForOwnPath(policy, ask, client) ?? remedyForHost(ask, client),
-  );
+  const remedy = remedyForOwnPath(policy, ask, client) ?? remedyForHost(ask, client);
+  return deny('host-not-allowed', client, null, `The host ${show(ask.host)} is in no destination${likelyReason(policy, ask.host)}`, remedy);
+}
+
+/** A `*.host` of the policy is easily mistaken for the host itself; and some clients replace a name by what they found in DNS. */
+function likelyReason(policy: Policy, host: string): string {
+  if (isIP(host) !== 0) return '; a client that looks up a name by itself asks for its address: let the proxy look it up';
+  return policy.hosts.hasBelow(host) ? `; *.${show(host)} matches only the names below it` : '';
 }
 
 /** `port-not-allowed`: a destination has the host, but not the port. */
