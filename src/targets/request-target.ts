@@ -87,8 +87,7 @@ function readHost(hostHeader: string | null, defaultPort: number): Authority | n
 function parseConnect(url: string, hostHeader: string | null): ConnectTarget {
   const authority = parseAuthority(url, null);
   if (typeof authority === 'string') throw connectMalformed(url, authority);
-  // Host must be well-formed but is not compared: it decides nothing in a tunnel, and common clients
-  // (Node's http.request among them) put the proxy's own name there.
+  // Well-formed, but not compared: it decides nothing in a tunnel, and clients such as Node's http.request name the proxy there.
   if (hostHeader !== url) readHost(hostHeader, HTTPS_PORT);
   return { kind: 'connect', host: authority.host, port: authority.port };
 }
@@ -116,8 +115,9 @@ function parseAbsolute(method: string, url: string, hostHeader: string | null): 
   const defaultPort = name === 'http' ? HTTP_PORT : HTTPS_PORT;
   const authority = parseAuthority(url.slice(start, end), defaultPort);
   if (typeof authority === 'string') {
-    const remedy = `write ${name}://host/path or ${name}://host:port/path`;
-    throw new Fault('target-malformed', `The authority ${quoteTarget(url.slice(start, end))} of the target ${authority}`, { remedy });
+    const text = url.slice(start, end);
+    const remedy = `write ${name}://host/path or ${name}://host:port/path${text.includes('@') ? ', and send user and password in the Authorization field' : ''}`;
+    throw new Fault('target-malformed', `The authority ${quoteTarget(text)} of the target ${authority}`, { remedy });
   }
   const { host, port } = authority;
   const named = readHost(hostHeader, defaultPort);

@@ -88,7 +88,9 @@ t.test('what is refused, and what to write instead', async (t) => {
 
     // absolute-form
     ['GET', `http://[${ECO}]/`, [ECO], 'target-malformed', /brackets/],
-    ['GET', `http://${ECO}@evil.example/`, [ECO], 'target-malformed', /user information/, /^write http:\/\/host/],
+    ['GET', `http://${ECO}@evil.example/`, [ECO], 'target-malformed', /user information/, /^write http:\/\/host.*, and send user and password in the Authorization field$/],
+    ['GET', `http://user:password@${ECO}/`, [ECO], 'target-malformed', /user information/, /Authorization field$/],
+    ['GET', `http://${ECO}:x/@`, [ECO], 'target-malformed', /1 to 65535/, /:port\/path$/],
     ['GET', `http://${ECO}\\@evil.example/`, [ECO], 'target-malformed', /user information/],
     ['GET', `http://${ECO}\\.evil.example/`, [ECO], 'target-malformed', /not a valid name/],
     ['GET', 'http://', [ECO], 'target-malformed', /is empty/],
