@@ -98,7 +98,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       fail(
         new Fault('tls-timeout', `the TLS handshake did not end in ${timeout} ms`, {
           subject: where,
-          remedy: 'Check that the upstream serves TLS on this port, and that large packets pass on the way there (path MTU).',
+          remedy: 'Check that the upstream serves TLS on this port, and that large packets pass on the route to it (path MTU).',
         }),
       );
     });

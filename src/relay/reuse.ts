@@ -104,11 +104,11 @@ export class Pace {
 const FIRST_PROBE = 30_000;
 /** Ms between probes without an answer, and how many: a minute, so that what is idle survives a failover of the network too. */
 const NEXT_PROBE = 10_000;
-const PROBES = 6;
+const UNANSWERED_PROBES = 6;
 
 /** Four system calls: not worth them for a short connection. Streams that are not sockets have none. */
 export function keepAlive(stream: Duplex & { setKeepAlive?: Socket['setKeepAlive'] }): void {
-  stream.setKeepAlive?.(true, FIRST_PROBE, NEXT_PROBE, PROBES);
+  stream.setKeepAlive?.(true, FIRST_PROBE, NEXT_PROBE, UNANSWERED_PROBES);
 }
 
 /** Errors by which the system gives up a connection from which nothing comes, not even acknowledgements: nobody has closed it. */
