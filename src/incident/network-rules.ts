@@ -1,5 +1,6 @@
 /** The rules about causes between the proxy and the partner, on our side: the NAT, the route out, the resolver, the clock of this host. Pure. */
-import type { DestinationEvidence, IncidentEvidence, NameTry } from './evidence.ts';
+import { isIPv6 } from 'node:net';
+import type { DestinationEvidence, IncidentEvidence, NameTry, TcpTry } from './evidence.ts';
 import {
   describeTcp,
   failingSince,
@@ -71,6 +72,34 @@ function findNatPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
   });
 }
 
+const connectionsTried = ({ tries, parents }: DestinationEvidence): TcpTry[] => [
+  ...tries.map(({ tcp }) => tcp),
+  ...parents.flatMap(({ tcp }) => tcp),
+];
+
+/** For an IPv6 address, the same error means that this host has no IPv6. */
+function findLocalPorts({ destinations }: IncidentEvidence): NamelessFinding[] {
+  return destinations.flatMap((destination) => {
+    const all = connectionsTried(destination);
+    const without = all.filter(({ outcome, detail, address }) => outcome === 'unsent' && detail === 'EADDRNOTAVAIL' && !isIPv6(address));
+    const [first] = without;
+    if (first === undefined) return [];
+    return [
+      completeFinding({
+        part: 'proxy',
+        state: isDown(destination) || without.length === all.length ? 'broken' : 'degraded',
+        destination: destination.name,
+        what: `this host has no local port left towards ${first.address}:${first.port}`,
+        evidence: without.map((tcp) => ({ at: tcp.at, text: describeTcp(tcp) })),
+        next: [
+          'Use the gateway in place of a tunnel for each request, add replicas, or widen net.ipv4.ip_local_port_range. A port is free a minute after its connection has ended (ss -tan state time-wait).',
+        ],
+        explains: ['unreachable', 'silent'],
+      }),
+    ];
+  });
+}
+
 /** New connections get no answer, or a late one, while open connections work: the NAT has no port, or a firewall passes only known connections. */
 function findDeadNewConnections(evidence: IncidentEvidence): NamelessFinding[] {
   const { segments } = evidence.proxy;
@@ -136,7 +165,8 @@ function findParentByTurns({ destinations }: IncidentEvidence): NamelessFinding[
 }
 
 /** Nothing outside answers: neither partners nor the independent endpoint. */
-function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFinding[] {
+function findNoWayOut({ source, destinations }: IncidentEvidence, earlier: readonly IncidentFinding[]): NamelessFinding[] {
+  if (earlier.some(({ rule }) => rule === 'local-ports')) return [];
   const firsts = destinations.flatMap(({ tries, parents }) => [
     ...tries.map(outcomeOfTry),
     ...parents.flatMap(({ tcp }) => tcp.map(({ outcome }) => outcome)),
@@ -147,7 +177,7 @@ function findNoWayOut({ source, destinations }: IncidentEvidence): NamelessFindi
   const names = destinations.flatMap((destination) => destination.names);
   const failedNames = names.filter(({ fault }) => fault !== null && fault.code !== 'name-not-found');
   if (!nothing || (firsts.length === 0 && failedNames.length === 0)) return [];
-  const [least] = destinations.flatMap(({ tries, parents }) => [...tries.map(({ tcp }) => tcp), ...parents.flatMap(({ tcp }) => tcp)]);
+  const [least] = destinations.flatMap(connectionsTried);
   const alone = source.result === 'off';
   if (source.result !== 'unknown' && !(unsent && alone)) return [];
   if (source.fault !== null && !['connect-timeout', 'unreachable', 'resolver-timeout', 'resolver-failed'].includes(source.fault.code))
@@ -308,6 +338,7 @@ const segmentsLine = (segments: SentSegments): { at: null; text: string } => ({
 /** In the order in which they are tried and named. */
 export const NETWORK_RULES: readonly IncidentRule[] = [
   { name: 'source-address', find: findSource },
+  { name: 'local-ports', find: findLocalPorts },
   { name: 'no-way-out', find: findNoWayOut },
   { name: 'nat-ports', find: findNatPorts },
   { name: 'new-connections-alone', find: findDeadNewConnections },
