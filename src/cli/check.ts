@@ -9,6 +9,7 @@ import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts } from '../targets/port-range.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
@@ -157,7 +158,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     methods:
       rule.methods === null || destination.methods === null
         ? (rule.methods ?? destination.methods)
-        : rule.methods.filter((method) => destination.methods?.includes(method) === true),
+        : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
     // A path has to be in both lists.
     pathsWithin: rule.paths === null ? null : destination.paths,
@@ -176,12 +177,19 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
   };
 }
 
+/** HEAD is not named beside GET, unless the first list does. */
+function common(one: readonly string[], other: readonly string[]): string[] {
+  const both = [...allowedMethods(one)].filter((method) => allowedMethods(other).has(method));
+  return both.filter((method) => one.includes(method) || !both.includes('GET'));
+}
+
 function isoMoment(moment: number | null): string | null {
   return moment === null ? null : new Date(moment).toISOString();
 }
 
 /** Columns; the width of a terminal and of a documentation page. */
 const CHECK_WIDTH = 100;
+/** HEAD is not named beside GET, unless the first list does. */
 const CHECK_LABEL_WIDTH = 11;
 /** Lines of one list. */
 const MOST_LINES = 12;

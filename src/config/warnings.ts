@@ -1,6 +1,7 @@
 /** Valid configuration that was probably not meant. Longer than 400 lines: most of it is the texts of the warnings. */
 import { closestMatch } from 'leven';
 import { parseIp, prefixBits } from '../targets/ip-address.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
 import { nearest, type Period, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
@@ -143,7 +144,9 @@ function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
         'key',
       );
     }
-    const apart = named.find((name) => byName.get(name)?.methods?.every((method) => methods?.includes(method) === false));
+    const own = allowedMethods(methods ?? []);
+    const isApart = (theirs: readonly string[] | null = null): boolean => theirs !== null && allowedMethods(theirs).isDisjointFrom(own);
+    const apart = methods === null ? undefined : named.find((name) => isApart(byName.get(name)?.methods));
     if (apart !== undefined)
       warn(
         'no-effect',

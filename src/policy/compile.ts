@@ -1,6 +1,7 @@
 /** Turns the permitted content of a configuration into tables with constant-time look-up, and says whether a rule of it applies to a request. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
 import { compilePaths, matchesPath, type PathPatterns } from './patterns.ts';
 import { buildHostTable, compilePorts, type HostTable, type PortSet, tlsPortOf } from './tables.ts';
@@ -119,11 +120,6 @@ function compileRule(config: RuleConfig, index: number): CompiledRule {
 
 function compileContent({ methods, paths }: Pick<RuleConfig, 'methods' | 'paths'>): Pick<CompiledRule, 'methods' | 'paths'> {
   return { methods: methods === null ? null : allowedMethods(methods), paths: paths === null ? null : compilePaths(paths) };
-}
-
-/** HEAD is GET without the content (RFC 9110 §9.3.2), so a client that may GET may HEAD. */
-function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
-  return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
 }
 
 /** Where no rule joins a client and a destination. */

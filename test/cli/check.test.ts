@@ -136,6 +136,13 @@ t.test('a file that permits nothing says so', async (t) => {
   t.match((await check(t, MINIMAL.replace('[eco] }', '[eco], methods: [GET] }').replace('[443]', '[443]\n    forms: [forward]\n    http: { methods: [POST] }'))).out, /It permits nothing: every request is denied\.[^]*None of these methods is among those of eco/);
 });
 
+t.test('methods that rule and destination both permit, and HEAD with GET', async (t) => {
+  for (const [rule, destination, methods] of [['[HEAD]', '[GET, POST]', ['HEAD']], ['[GET]', '[HEAD]', ['HEAD']], ['[GET, PUT]', '[POST, GET]', ['GET']], ['[HEAD, GET]', '[GET]', ['HEAD', 'GET']]] as const) {
+    const { out } = await check(t, MINIMAL.replace('[eco] }', `[eco], methods: ${rule} }`).replace('[443]', `[443]\n    forms: [forward]\n    http: { methods: ${destination} }`));
+    t.match(permitsOf(out), [{ methods }], `${rule} ${destination}`);
+  }
+});
+
 t.test('every fault of a faulty file goes to stderr, with exit code 2', async (t) => {
   const { exitCode, file, out, err } = await check(t, MINIMAL.replace('[443]', '[443, 0]').replace('[eco] }', '[ecco] }'));
   t.equal(exitCode, 2);
