@@ -112,12 +112,12 @@ type PermitRow = ReturnType<typeof permitOf>;
 /** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
+  const clientsOf = finder(config.clients);
+  const destinationsOf = finder(config.destinations);
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
-    const [clients, destinations] = [new Set(rule.clients), new Set(rule.destinations)];
-    const named = config.destinations.filter(({ name }) => destinations.has(name));
-    return config.clients
-      .filter(({ name }) => clients.has(name))
+    const named = destinationsOf(rule.destinations);
+    return clientsOf(rule.clients)
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
@@ -129,6 +129,16 @@ function listPermits(config: Config): PermitRow[] {
       )
       .filter(({ forms, methods, report }) => (forms.length > 0 && methods?.length !== 0) || report);
   });
+}
+
+/** Finds entries by their names, in the order of the file. */
+function finder<T extends { readonly name: string }>(entries: readonly T[]): (names: readonly string[]) => T[] {
+  const places = new Map(entries.map(({ name }, index) => [name, index]));
+  const placesOf = (names: readonly string[]): number[] => names.flatMap((name) => places.get(name) ?? []);
+  return (names) =>
+    placesOf(names)
+      .sort((one, other) => one - other)
+      .flatMap((place) => entries[place] ?? []);
 }
 
 /** @param report the rule, until it ends, or the destination is in report mode: other requests pass too, and are reported */
@@ -189,7 +199,6 @@ function isoMoment(moment: number | null): string | null {
 
 /** Columns; the width of a terminal and of a documentation page. */
 const CHECK_WIDTH = 100;
-/** HEAD is not named beside GET, unless the first list does. */
 const CHECK_LABEL_WIDTH = 11;
 /** Lines of one list. */
 const MOST_LINES = 12;

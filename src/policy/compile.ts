@@ -13,7 +13,7 @@ export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'r
 /** What a client may use. */
 export interface CompiledClient {
   readonly config: ClientConfig;
-  /** By index of the destination: the rules that join the two, in file order. Shared by clients that are in the same rules. */
+  /** By index of the destination: the rules that join the two, in file order; nothing where none does. Shared by clients that are in the same rules. */
   readonly rules: readonly Chain[];
   /**
    * Verdicts by destination and rule, created on first use and reused: created
@@ -139,9 +139,8 @@ function compileClients({ clients, destinations }: PolicyConfig, rules: readonly
     const key = own.map(({ index }) => index).join();
     let row = rows.get(key);
     if (row === undefined) {
-      const chains = destinations.map((): Chain => NO_RULE);
-      for (const rule of own)
-        for (const destination of destinationsOf[rule.index] ?? []) chains[destination] = [...(chains[destination] ?? NO_RULE), rule];
+      const chains: CompiledRule[][] = [];
+      for (const rule of own) for (const destination of destinationsOf[rule.index] ?? []) (chains[destination] ??= []).push(rule);
       rows.set(key, chains);
       row = chains;
     }
