@@ -309,20 +309,13 @@ function formatRuleEnd(
   stream: NodeJS.WritableStream,
 ): string {
   const at = `${isoMoment(until)?.slice(0, 19) ?? ''}Z`;
-  const head = styleText(
-    state === 'ended' ? 'red' : 'yellow',
-    state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`,
-    { stream },
-  );
-  const lines: [label: string, text: string | null][] = [
-    ['owner', owner],
-    ['ticket', ticket],
-  ];
+  const head = state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`;
   const lists = [
     formatList('clients', clients),
     formatList('to', destinations),
-    ...lines.map(([label, text]) => (text === null ? '' : formatList(label, [text]))),
+    owner === null ? '' : formatList('owner', [owner]),
+    ticket === null ? '' : formatList('ticket', [ticket]),
     reason === null ? '' : formatList('reason', reason.split(' '), ' '),
   ];
-  return `${head}\n${lists.join('')}`;
+  return `${styleText(state === 'ended' ? 'red' : 'yellow', head, { stream })}\n${lists.join('')}`;
 }
