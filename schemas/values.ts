@@ -34,7 +34,7 @@ const SHAPES: Readonly<Record<string, JsonSchema>> = {
   readListenAddress: text('0.0.0.0:8080', '[::]:8080'),
   readMethod: text('GET', 'POST'),
   readMoment: matching('^\\d{4}-\\d{2}-\\d{2}T\\d{2}:\\d{2}(:\\d{2})?(Z|[+-]\\d{2}:\\d{2})$', '2027-03-01T18:00:00Z', '2027-03-01T19:00:00+01:00'),
-  readName: matching('^[a-z0-9][a-z0-9-]{0,62}$', 'eco-sit'),
+  readName: matching('^(?=.*[a-z])[a-z0-9][a-z0-9-]{0,62}$', 'eco-sit'),
   readNamespace: matching('^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$', 'dynatrace-sit'),
   readParentUrl: text('http://proxy.example:3128', 'https://proxy.example', 'socks5://proxy.example'),
   readPasswordHash: matching('^\\$scrypt\\$', '$scrypt$ln=15,r=8,p=1$salt$hash'),

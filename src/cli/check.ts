@@ -9,6 +9,7 @@ import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts } from '../targets/port-range.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
@@ -111,12 +112,12 @@ type PermitRow = ReturnType<typeof permitOf>;
 /** In the order of the rules; permits that an earlier rule grants without limits are left out, unless report mode lets more pass. */
 function listPermits(config: Config): PermitRow[] {
   const unlimited = new Set<string>();
+  const clientsOf = finder(config.clients);
+  const destinationsOf = finder(config.destinations);
   return config.rules.flatMap((rule, index) => {
     const isLimited = [rule.methods, rule.paths, rule.from, rule.until].some((limit) => limit !== null);
-    const [clients, destinations] = [new Set(rule.clients), new Set(rule.destinations)];
-    const named = config.destinations.filter(({ name }) => destinations.has(name));
-    return config.clients
-      .filter(({ name }) => clients.has(name))
+    const named = destinationsOf(rule.destinations);
+    return clientsOf(rule.clients)
       .flatMap((client) =>
         named.flatMap((destination) => {
           const pair = `${client.name} ${destination.name}`;
@@ -128,6 +129,16 @@ function listPermits(config: Config): PermitRow[] {
       )
       .filter(({ forms, methods, report }) => (forms.length > 0 && methods?.length !== 0) || report);
   });
+}
+
+/** Finds entries by their names, in the order of the file. */
+function finder<T extends { readonly name: string }>(entries: readonly T[]): (names: readonly string[]) => T[] {
+  const places = new Map(entries.map(({ name }, index) => [name, index]));
+  const placesOf = (names: readonly string[]): number[] => names.flatMap((name) => places.get(name) ?? []);
+  return (names) =>
+    placesOf(names)
+      .sort((one, other) => one - other)
+      .flatMap((place) => entries[place] ?? []);
 }
 
 /** @param report the rule, until it ends, or the destination is in report mode: other requests pass too, and are reported */
@@ -157,7 +168,7 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     methods:
       rule.methods === null || destination.methods === null
         ? (rule.methods ?? destination.methods)
-        : rule.methods.filter((method) => destination.methods?.includes(method) === true),
+        : common(rule.methods, destination.methods),
     paths: rule.paths ?? destination.paths,
     // A path has to be in both lists.
     pathsWithin: rule.paths === null ? null : destination.paths,
@@ -174,6 +185,12 @@ function permitOf(client: ClientConfig, destination: DestinationConfig, rule: Ru
     report,
     rate: describeRates(rule.rate),
   };
+}
+
+/** HEAD is not named beside GET, unless the first list does. */
+function common(one: readonly string[], other: readonly string[]): string[] {
+  const both = [...allowedMethods(one)].filter((method) => allowedMethods(other).has(method));
+  return both.filter((method) => one.includes(method) || !both.includes('GET'));
 }
 
 function isoMoment(moment: number | null): string | null {
@@ -292,20 +309,13 @@ function formatRuleEnd(
   stream: NodeJS.WritableStream,
 ): string {
   const at = `${isoMoment(until)?.slice(0, 19) ?? ''}Z`;
-  const head = styleText(
-    state === 'ended' ? 'red' : 'yellow',
-    state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`,
-    { stream },
-  );
-  const lines: [label: string, text: string | null][] = [
-    ['owner', owner],
-    ['ticket', ticket],
-  ];
+  const head = state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`;
   const lists = [
     formatList('clients', clients),
     formatList('to', destinations),
-    ...lines.map(([label, text]) => (text === null ? '' : formatList(label, [text]))),
+    owner === null ? '' : formatList('owner', [owner]),
+    ticket === null ? '' : formatList('ticket', [ticket]),
     reason === null ? '' : formatList('reason', reason.split(' '), ' '),
   ];
-  return `${head}\n${lists.join('')}`;
+  return `${styleText(state === 'ended' ? 'red' : 'yellow', head, { stream })}\n${lists.join('')}`;
 }

@@ -60,7 +60,12 @@ function checkReference(
 ): boolean {
   const entries: ReadonlyMap<string, unknown> = draft[section];
   if (entries.has(name)) return true;
-  const known = suggest(name, [...entries.keys()]);
+  // The section itself is the mistake, and has been reported.
+  if (draft.nameless.has(section)) return false;
+  const known = suggest(
+    name,
+    [...entries.keys()].filter((key) => 'value' in readName(key)),
+  );
   // What cannot be the name of an entry, such as *, was not meant as one.
   const add =
     'problem' in readName(name) ? `Name the ${section} one by one.` : `${known === '' ? 'Add' : 'Otherwise add'} it under ${section}.`;
@@ -252,9 +257,9 @@ function checkPrefixes({ destinations }: Draft, complain: Complain): void {
   }
 }
 
-/** The missing name may be the faulty item of a list. */
+/** The missing name may be the faulty item of a list; an empty one has been reported. */
 function isWhole<T>(list: readonly (T | undefined)[] | undefined): list is readonly T[] {
-  return list !== undefined && !list.includes(undefined);
+  return list !== undefined && list.length > 0 && !list.includes(undefined);
 }
 
 function hostMatches(host: string, patterns: readonly string[]): boolean {

@@ -34,6 +34,8 @@ export interface Draft {
   /** By position. */
   readonly rules: readonly Loose<typeof RULE>[];
   readonly hops: ReadonlyMap<string, Loose<typeof HOP>>;
+  /** Sections that are no mapping: which names they have is not known. */
+  readonly nameless: ReadonlySet<string>;
   readonly sourceIp: Loose<typeof SOURCE_IP>;
   readonly probe: Loose<typeof PROBE>;
   readonly circuitBreaker: Loose<typeof CIRCUIT_BREAKER>;
@@ -52,6 +54,7 @@ export function draftOf(value: unknown): Draft {
     destinations: entries(DESTINATION, file['destinations']),
     rules: rules.map((rule) => loosely(RULE, rule)),
     hops: entries(HOP, file['hops']),
+    nameless: new Set(Object.keys(file).filter((key) => asRecord(file[key]) !== file[key])),
     sourceIp: loosely(SOURCE_IP, file['sourceIp']),
     probe: loosely(PROBE, asRecord(file['sourceIp'])['probe']),
     circuitBreaker: loosely(CIRCUIT_BREAKER, file['circuitBreaker']),
@@ -68,6 +71,7 @@ export function draftOfContent(content: FileContent): Draft {
     clients: new Map(Object.entries(clients)),
     destinations: new Map(Object.entries(destinations)),
     hops: new Map(Object.entries(hops)),
+    nameless: new Set(),
     probe: sourceIp.probe,
   };
 }

@@ -148,13 +148,13 @@ export function readSource(file: string, readFile: ReadFile, instead: string): s
   }
   const { index, 0: character } = NOT_OF_TEXT.exec(text) ?? { index: 0, 0: '' };
   if (character === '') return text;
-  const line = text.slice(0, index).split(/\r?\n/).length;
-  if (character === REPLACEMENT) return aboutFile(file, `The file is not UTF-8 text: see line ${line}.`, 'Save it as UTF-8.');
-  return aboutFile(
-    file,
-    `Line ${line} has the control character U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}.`,
-    'Take it out, or write it as an escape in double quotes.',
-  );
+  const before = text.slice(0, index).split(/\r?\n/);
+  const code = character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
+  const finding =
+    character === REPLACEMENT
+      ? aboutFile(file, 'This is not UTF-8 text.', 'Save the file as UTF-8.')
+      : aboutFile(file, `This is the control character U+${code}.`, 'Take it out, or write it as an escape in double quotes.');
+  return { ...finding, line: before.length, column: (before.at(-1) ?? '').length + 1 };
 }
 
 /** What was no UTF-8 was decoded as this. */

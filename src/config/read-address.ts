@@ -108,10 +108,11 @@ function adviseHost(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\/([^/:]*)/i.exec(text);
   if (scheme !== null)
     return `Write the host alone: ${scheme[1] === '' ? 'eco-sit.telus.internal' : quoteValue(scheme[1] ?? '')}. Ports go under ports, paths under http.paths.`;
-  const port = /^([^:]+):\d+$/.exec(text);
-  if (port !== null) return `Write the host alone: ${quoteValue(port[1] ?? '')}. Ports go under ports.`;
   if (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0)
     return 'A host is one name or address. Ranges go under addresses: they limit what the names may resolve to.';
+  const [, alone = '', path] = /^([^:/]+)(?::\d+)?(\/.*)?$/.exec(text) ?? [];
+  if (alone !== text && parseHostPattern(alone) !== null)
+    return `Write the host alone: ${quoteValue(alone)}. Ports go under ports${path === undefined ? '' : ', paths under http.paths'}.`;
   if (text === '*' || text === '*.')
     return 'There is no pattern for all hosts. Name them, or write *.telus.internal for the names below telus.internal.';
   const address = parseHost(text);

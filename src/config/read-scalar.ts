@@ -193,9 +193,11 @@ export function readOneLine(longest: number): (value: unknown) => Read<string> {
   return bounded({ takes: 'line', least: 1, most: longest }, (value) => {
     if (typeof value !== 'string' || value.trim() === '') return readText(typeof value === 'string' ? '' : value);
     if (value.length > longest) return invalidValue(`${showValue(value)} has ${value.length} characters.`, `Write at most ${longest}.`);
-    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(value))
+    // A folded text ends with a line break.
+    const line = value.trim();
+    if (/[\p{C}\p{Zl}\p{Zp}]/u.test(line))
       return invalidValue(`${showValue(value)} has a line break or an invisible character.`, 'Write one line of plain text.');
-    return { value: value.trim() };
+    return { value: line };
   });
 }
 

@@ -46,7 +46,8 @@ export function readGatewayUrl(value: unknown): Read<Pick<GatewayConfig, 'scheme
 export function readMethod(value: unknown): Read<string> {
   if (typeof value !== 'string' || !/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/.test(value))
     return invalidValue(`${showValue(value)} is not a method.`, 'Write methods like GET and POST.');
-  if (value === '*') return invalidValue('"*" is not a method.', 'Take methods out: without it, every method may be used.');
+  if (value === '*' || value === 'any' || value === 'all')
+    return invalidValue(`${showValue(value)} is not a method.`, 'Take methods out: without it, every method may be used.');
   if (value.toUpperCase() === 'CONNECT')
     return invalidValue('CONNECT is a request form here, not a method.', 'Write connect under forms, and take it out here.');
   if (value !== value.toUpperCase())

@@ -221,7 +221,13 @@ export function readTree(document: Document.Parsed, lines: LineCounter, env: Env
     }
     if (isScalar(node) && typeof node.value === 'string') return node.value.includes('${') ? fillIn(node, node.value) : node.value;
     if (isScalar(node) && node.value !== null) return node.value;
-    say('There is no value here.', 'Write a value, or take the whole line out.', 'key');
+    // With nothing between: `ticket: #123`.
+    const cut = isScalar(node) && /^[^\s#]/.test(node.comment ?? '');
+    say(
+      'There is no value here.',
+      `Write a value, or take the ${typeof here.at(-1) === 'number' ? 'entry' : 'key'} out.${cut ? ' A text that begins with # needs quotes.' : ''}`,
+      'key',
+    );
     return UNREADABLE;
   }
 

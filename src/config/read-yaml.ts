@@ -1,5 +1,15 @@
 /** YAML text to a document; every syntax error has advice, and every finding its line. */
-import { type Document, type ErrorCode, LineCounter, parseDocument, type Scalar, visit, type YAMLError } from 'yaml';
+import {
+  type Document,
+  type ErrorCode,
+  LineCounter,
+  parseDocument,
+  type Scalar,
+  visit,
+  type YAMLError,
+  type YAMLMap,
+  type YAMLSeq,
+} from 'yaml';
 import type { WarningKind } from './config.ts';
 import {
   adviseSpace,
@@ -46,11 +56,24 @@ export function readYaml(
   // For some depths it reports that itself.
   if (document.errors.some(({ message }) => message.includes('call stack'))) return tooDeep();
 
-  // One mistake makes the parser report errors in the rest of its line, and in what follows an unclosed bracket or quote, or a line that is indented otherwise.
+  const conflict = CONFLICT_MARKER.exec(text);
+  if (conflict !== null) {
+    complain(
+      [],
+      'A merge left both versions of a part here.',
+      'Keep one of them, and take the lines that begin with <<<<<<<, |||||||, ======= and >>>>>>> out.',
+      [conflict.index, conflict.index + conflict[0].length],
+    );
+    return { document: null, lines };
+  }
+
+  // One mistake makes the parser report errors in the rest of its line, and in what follows an unclosed bracket or quote, or a line that is indented otherwise; a tab, before it too.
   let lastLine = 0;
   let lost = false;
-  for (const error of [...document.errors, ...document.warnings]) {
-    const place = findErrorRange(error, document);
+  const errors = [...document.errors, ...document.warnings];
+  const tabs = errors.filter(({ code }) => code === 'TAB_AS_INDENT');
+  for (const error of tabs.length > 0 ? tabs : errors) {
+    const place = findErrorRange(error, document, text);
     const { line } = lines.linePos(place[0]);
     const follows = lost && (error.code === 'UNEXPECTED_TOKEN' || error.code === 'BAD_INDENT');
     lost ||= LOSES_PLACE.has(error.code);
@@ -85,28 +108,30 @@ export function readYaml(
   return { document, lines };
 }
 
-/** For a quote that is left open, where it is: the parser reports where the text in it ends, which may be the end of the file. */
-function findErrorRange({ message, pos }: YAMLError, document: Document.Parsed): Range {
+/** At the beginning of a line: git leaves them where two changes met. */
+const CONFLICT_MARKER = /^(?:[<>|]{7} .*|={7}\r?$)/m;
+
+/** For a quote or bracket that is left open, where it is: the parser reports where the text in it ends, which may be the end of the file. */
+function findErrorRange({ message, pos }: YAMLError, document: Document.Parsed, text: string): Range {
   let [start] = pos;
   const find = (_: unknown, { range }: Scalar): void => {
     if (range?.[1] === pos[0]) [start] = range;
   };
+  const findOpen = (_: unknown, { flow = false, range }: YAMLMap | YAMLSeq): void => {
+    if (flow && range && range[0] < pos[0] && !/[\]}]/.test(text[range[1] - 1] ?? '')) [start] = range;
+  };
   if (message.startsWith('Missing closing')) visit(document, { Scalar: find });
+  if (message.startsWith('Flow ')) visit(document, { Map: findOpen, Seq: findOpen });
   return [start, pos[1]];
 }
 
 /** After these the parser takes lines for parts of others. */
-const LOSES_PLACE: ReadonlySet<ErrorCode> = new Set([
-  'UNEXPECTED_TOKEN',
-  'BAD_INDENT',
-  'TAB_AS_INDENT',
-  'MISSING_CHAR',
-  'MULTILINE_IMPLICIT_KEY',
-]);
+const LOSES_PLACE: ReadonlySet<ErrorCode> = new Set(['UNEXPECTED_TOKEN', 'BAD_INDENT', 'MISSING_CHAR', 'MULTILINE_IMPLICIT_KEY']);
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   TAB_AS_INDENT: 'Indent with spaces.',
-  BAD_INDENT: 'Check the indentation, and that every [ and { is closed.',
+  BAD_INDENT: 'Check the indentation: what belongs together begins in the same column. Check that every [ and { is closed.',
+  BLOCK_IN_FLOW: 'Write a comma between two entries, and a text with ": " in it in quotes.',
   MISSING_CHAR: 'Check the quotes, brackets and commas of this line.',
   BLOCK_AS_IMPLICIT_KEY: 'A text with ": " in it needs quotes; a nested key needs a line of its own.',
   MULTIPLE_DOCS: 'Keep one document: take the --- or ... line out.',
@@ -123,7 +148,9 @@ const BARE_VARIABLE_IN_BRACKETS = /[[{,]\s*(?:[\w-]+:\s*)?[^"'\s[{,]*\$\{/;
 /** @param error the parser's, at this line */
 export function adviseSyntax(error: Pick<YAMLError, 'code'>, line: string): string {
   if (BARE_VARIABLE_IN_BRACKETS.test(line)) return 'Put a ${…} inside [ ] or { } in quotes: ["${NAME}"].';
-  return adviseSpace(line) ?? ADVICE[error.code] ?? 'Check the indentation, quotes and brackets of this line.';
+  // With one colon in its line, it is about the lines that follow.
+  const code = error.code === 'BLOCK_AS_IMPLICIT_KEY' && !/: .*: /.test(line) ? 'BAD_INDENT' : error.code;
+  return adviseSpace(line) ?? ADVICE[code] ?? 'Check the indentation, quotes and brackets of this line.';
 }
 
 function lineText(text: string, lines: LineCounter, line: number): string {

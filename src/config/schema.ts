@@ -124,6 +124,10 @@ export function valuesOf<T>(read: (value: unknown) => Read<T>) {
 /** For several values in one text without commas, as lists are written elsewhere, and for one with quotes, brackets or a comma of another notation around it. */
 function adviseParts(item: unknown, read: (value: unknown) => Read<unknown>): string | null {
   const parts = typeof item === 'string' ? item.split(/[\s,;|"'`[\]\p{Pi}\p{Pf}]+/u).filter((part) => part !== '') : [];
+  // YAML joins lines that begin with a dash in another column than the first, or have no blank after it.
+  const entries = parts.map((part) => part.replace(/^-/, '')).filter((part) => part !== '');
+  if (entries.join() !== parts.join() && entries.every((part) => 'value' in read(part)))
+    return 'Write each entry on a line of its own, after "- ", all in the same column.';
   if (!parts.every((part) => 'value' in read(part))) return null;
   return parts.length > 1
     ? `Write a comma between two: ${parts.slice(0, 2).join(', ')}.`

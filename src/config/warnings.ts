@@ -1,6 +1,7 @@
 /** Valid configuration that was probably not meant. Longer than 400 lines: most of it is the texts of the warnings. */
 import { closestMatch } from 'leven';
 import { parseIp, prefixBits } from '../targets/ip-address.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { type Config, type DestinationConfig, type Form, FORMS, type ProbeConfig } from './config.ts';
 import { nearest, type Period, type Warn } from './finding.ts';
 import type { Environment, Tree } from './read-tree.ts';
@@ -44,24 +45,16 @@ function warnAboutEmptiness({ clients, destinations, rules }: Config, warn: Warn
 
 function warnAboutUnused({ clients, destinations, rules }: Config, warn: Warn): void {
   if (rules.length === 0) return;
-  const usedClients = new Set(rules.flatMap((rule) => rule.clients));
-  const usedDestinations = new Set(rules.flatMap((rule) => rule.destinations));
-  for (const { name } of clients) {
-    if (!usedClients.has(name))
+  for (const [section, what, entries] of [
+    ['clients', 'client', clients],
+    ['destinations', 'destination', destinations],
+  ] as const) {
+    const used = new Set(rules.flatMap((rule) => rule[section]));
+    for (const { name } of entries.filter((entry) => !used.has(entry.name)))
       warn(
         'no-effect',
-        ['clients', name],
-        `No rule names client ${name}: none permits a request of it.`,
-        'Add it to a rule, or take it out.',
-        'key',
-      );
-  }
-  for (const { name } of destinations) {
-    if (!usedDestinations.has(name))
-      warn(
-        'no-effect',
-        ['destinations', name],
-        `No rule names destination ${name}: none permits a request to it.`,
+        [section, name],
+        `No rule names ${what} ${name}: none permits a request ${what === 'client' ? 'of' : 'to'} it.`,
         'Add it to a rule, or take it out.',
         'key',
       );
@@ -143,7 +136,9 @@ function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
         'key',
       );
     }
-    const apart = named.find((name) => byName.get(name)?.methods?.every((method) => methods?.includes(method) === false));
+    const own = allowedMethods(methods ?? []);
+    const isApart = (theirs: readonly string[] | null = null): boolean => theirs !== null && allowedMethods(theirs).isDisjointFrom(own);
+    const apart = methods === null ? undefined : named.find((name) => isApart(byName.get(name)?.methods));
     if (apart !== undefined)
       warn(
         'no-effect',
@@ -157,41 +152,28 @@ function warnAboutRules({ rules, destinations }: Config, warn: Warn): void {
 
 /** Rules to which an earlier one without methods, paths and times leaves nothing to do, and rates that count nothing. */
 function warnAboutOrder({ rules }: Config, warn: Warn): void {
-  /** By client: the earlier rules that permit it everything at their destinations. */
-  const open = new Map<
-    string,
-    { readonly place: number; readonly clients: ReadonlySet<string>; readonly destinations: ReadonlySet<string> }[]
-  >();
+  const open = new OpenRules();
+  const namesOf = (clients: readonly string[], destinations: readonly string[]): string[] => [
+    ...clients.map((name) => `client ${name}`),
+    ...destinations.map((name) => `destination ${name}`),
+  ];
   rules.forEach(({ rate, report, clients, destinations, methods, paths, from, until }, index) => {
-    const wider =
-      rate !== null || report
-        ? undefined
-        : open
-            .get(clients[0] ?? '')
-            ?.find(
-              (first) => destinations.every((name) => first.destinations.has(name)) && clients.every((name) => first.clients.has(name)),
-            );
+    const names = namesOf(clients, destinations);
+    const wider = rate !== null || report ? undefined : open.find(names);
     if (wider !== undefined)
       warn(
         'no-effect',
         ['rules', index],
-        `rules[${wider.place}] comes first, and permits all that this rule does.`,
-        `Limit rules[${wider.place}], or take rules[${index}] out.`,
+        `rules[${wider}] comes first, and permits all that this rule does.`,
+        `Limit rules[${wider}], or take rules[${index}] out.`,
         'key',
       );
     const path = ['rules', index, 'rate'];
-    const passed =
-      rate === null
-        ? []
-        : clients.flatMap(
-            (client) =>
-              open
-                .get(client)
-                ?.flatMap((first) =>
-                  destinations.filter((name) => first.destinations.has(name)).map((name) => ({ client, name, first: first.place })),
-                ) ?? [],
-          );
-    for (const { client, name, first } of passed.slice(0, 1)) {
+    const pairs = rate === null ? [] : clients.flatMap((client) => destinations.map((name) => ({ client, name })));
+    const passed = pairs.find(({ client, name }) => open.find(namesOf([client], [name])) !== undefined);
+    if (passed !== undefined) {
+      const { client, name } = passed;
+      const first = open.find(namesOf([client], [name])) ?? 0;
       const [how, instead] =
         (rules[first]?.rate ?? null) === null
           ? ['without limits', 'give that rule a rate']
@@ -225,9 +207,26 @@ function warnAboutOrder({ rules }: Config, warn: Warn): void {
         );
     }
     if (methods !== null || paths !== null || from !== null || until !== null) return;
-    const whole = { place: index, clients: new Set(clients), destinations: new Set(destinations) };
-    for (const client of whole.clients) (open.get(client) ?? open.set(client, []).get(client))?.push(whole);
+    open.add(index, names);
   });
+}
+
+/** Rules that permit all their clients everything at all their destinations. A look-up takes the shorter of two lists: a file may have thousands of rules of one client. */
+class OpenRules {
+  /** By each client and destination that the rule names. */
+  readonly #known = new Map<string, { readonly place: number; readonly names: ReadonlySet<string> }[]>();
+
+  add(place: number, names: readonly string[]): void {
+    const rule = { place, names: new Set(names) };
+    for (const name of names) (this.#known.get(name) ?? this.#known.set(name, []).get(name))?.push(rule);
+  }
+
+  /** The place of the first that names all of these, clients before destinations; undefined: none. */
+  find(names: readonly string[]): number | undefined {
+    const [ofClient = [], ofDestination = []] = [this.#known.get(names[0] ?? ''), this.#known.get(names.at(-1) ?? '')];
+    const shorter = ofClient.length < ofDestination.length ? ofClient : ofDestination;
+    return shorter.find((rule) => names.every((name) => rule.names.has(name)))?.place;
+  }
 }
 
 function warnAboutPeers({ listeners }: Config, warn: Warn): void {

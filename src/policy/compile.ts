@@ -1,6 +1,7 @@
 /** Turns the permitted content of a configuration into tables with constant-time look-up, and says whether a rule of it applies to a request. */
 import type { ClientConfig, Config, DestinationConfig, Form, RuleConfig } from '../config/config.ts';
 import { canonicalPath, findAmbiguity } from '../targets/path.ts';
+import { allowedMethods } from '../targets/request-target.ts';
 import { buildClientTable, type ClientTable } from './client-table.ts';
 import { compilePaths, matchesPath, type PathPatterns } from './patterns.ts';
 import { buildHostTable, compilePorts, type HostTable, type PortSet, tlsPortOf } from './tables.ts';
@@ -12,7 +13,7 @@ export type PolicyConfig = Pick<Config, 'mode' | 'clients' | 'destinations' | 'r
 /** What a client may use. */
 export interface CompiledClient {
   readonly config: ClientConfig;
-  /** By index of the destination: the rules that join the two, in file order. Shared by clients that are in the same rules. */
+  /** By index of the destination: the rules that join the two, in file order; nothing where none does. Shared by clients that are in the same rules. */
   readonly rules: readonly Chain[];
   /**
    * Verdicts by destination and rule, created on first use and reused: created
@@ -121,11 +122,6 @@ function compileContent({ methods, paths }: Pick<RuleConfig, 'methods' | 'paths'
   return { methods: methods === null ? null : allowedMethods(methods), paths: paths === null ? null : compilePaths(paths) };
 }
 
-/** HEAD is GET without the content (RFC 9110 §9.3.2), so a client that may GET may HEAD. */
-function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
-  return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
-}
-
 /** Where no rule joins a client and a destination. */
 export const NO_RULE: Chain = [];
 
@@ -143,9 +139,8 @@ function compileClients({ clients, destinations }: PolicyConfig, rules: readonly
     const key = own.map(({ index }) => index).join();
     let row = rows.get(key);
     if (row === undefined) {
-      const chains = destinations.map((): Chain => NO_RULE);
-      for (const rule of own)
-        for (const destination of destinationsOf[rule.index] ?? []) chains[destination] = [...(chains[destination] ?? NO_RULE), rule];
+      const chains: CompiledRule[][] = [];
+      for (const rule of own) for (const destination of destinationsOf[rule.index] ?? []) (chains[destination] ??= []).push(rule);
       rows.set(key, chains);
       row = chains;
     }

@@ -3,7 +3,7 @@
  * comments, order and layout are kept. What cannot be inserted, because a
  * variable is used there, is reported instead.
  */
-import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
+import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument, type Range, type YAMLMap, type YAMLSeq } from 'yaml';
 import type { DestinationConfig } from '../config/config.ts';
 import { type PolicyEdit, renderClient, renderDestination, renderEntry, renderRule } from '../explain/policy-edits.ts';
 
@@ -202,12 +202,11 @@ class YamlFile {
       });
   }
 
+  /** Behind the last entry: a comment may follow it. */
   #insertFlow(node: YAMLMap | YAMLSeq, entries: readonly string[]): void {
-    const close = (node.range?.[1] ?? 1) - 1;
-    const inside = this.#text.slice(node.range?.[0] ?? 0, close);
-    const kept = inside.trimEnd();
-    const before = node.items.length === 0 ? '' : kept.endsWith(',') ? ' ' : ', ';
-    this.#insertions.push({ at: close - (inside.length - kept.length), text: `${before}${entries.join(', ')}` });
+    const last = node.items.at(-1);
+    const at = last === undefined ? (node.range?.[1] ?? 1) - 1 : this.#endOfItem(last);
+    this.#insertions.push({ at, text: `${last === undefined ? '' : ', '}${entries.join(', ')}` });
   }
 
   #insertLines(node: YAMLMap, lines: readonly string[], indent: number): void {
@@ -230,16 +229,14 @@ class YamlFile {
 
   /** After the last entry of a block collection, before comments and blank lines that follow it. */
   #endOf(node: unknown): number {
-    if ((isMap(node) || isSeq(node)) && node.flow !== true) {
-      const last: unknown = node.items.at(-1);
-      if (isPair(last))
-        return isScalar(last.value) && last.value.range?.[0] === last.value.range?.[1]
-          ? this.#endOf(last.key)
-          : this.#endOf(last.value ?? last.key);
-      if (last !== undefined) return this.#endOf(last);
-    }
-    const { range } = node as { range?: readonly [number, number, number] };
-    return range?.[1] ?? 0;
+    const last: unknown = (isMap(node) || isSeq(node)) && node.flow !== true ? node.items.at(-1) : undefined;
+    return last === undefined ? ((node as { range?: Range }).range?.[1] ?? 0) : this.#endOfItem(last);
+  }
+
+  #endOfItem(item: unknown): number {
+    if (!isPair(item)) return this.#endOf(item);
+    const isEmpty = item.value === null || (isScalar(item.value) && item.value.range?.[0] === item.value.range?.[1]);
+    return this.#endOf(isEmpty ? item.key : item.value);
   }
 
   /** Start of the line after a position. */

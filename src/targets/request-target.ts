@@ -177,3 +177,8 @@ function refuseForeignCharacters(url: string): void {
   }
   if (url === '') throw new Fault('target-malformed', 'The target is empty', { remedy: 'write a path, a URL, or host:port for CONNECT' });
 }
+
+/** Methods that a list permits: HEAD is GET without the content (RFC 9110 §9.3.2), so a client that may GET may HEAD. */
+export function allowedMethods(methods: readonly string[]): ReadonlySet<string> {
+  return new Set(methods.includes('GET') ? [...methods, 'HEAD'] : methods);
+}

@@ -136,6 +136,13 @@ t.test('a file that permits nothing says so', async (t) => {
   t.match((await check(t, MINIMAL.replace('[eco] }', '[eco], methods: [GET] }').replace('[443]', '[443]\n    forms: [forward]\n    http: { methods: [POST] }'))).out, /It permits nothing: every request is denied\.[^]*None of these methods is among those of eco/);
 });
 
+t.test('methods that rule and destination both permit, and HEAD with GET', async (t) => {
+  for (const [rule, destination, methods] of [['[HEAD]', '[GET, POST]', ['HEAD']], ['[GET]', '[HEAD]', ['HEAD']], ['[GET, PUT]', '[POST, GET]', ['GET']], ['[HEAD, GET]', '[GET]', ['HEAD', 'GET']]] as const) {
+    const { out } = await check(t, MINIMAL.replace('[eco] }', `[eco], methods: ${rule} }`).replace('[443]', `[443]\n    forms: [forward]\n    http: { methods: ${destination} }`));
+    t.match(permitsOf(out), [{ methods }], `${rule} ${destination}`);
+  }
+});
+
 t.test('every fault of a faulty file goes to stderr, with exit code 2', async (t) => {
   const { exitCode, file, out, err } = await check(t, MINIMAL.replace('[443]', '[443, 0]').replace('[eco] }', '[ecco] }'));
   t.equal(exitCode, 2);
@@ -222,7 +229,11 @@ t.test('twice the configuration takes about twice the work', async (t) => {
     const names = Array.from({ length: count }, (_, index) => `c-${index}`);
     return `version: 1\nclients:\n${names.map((name, index) => `  ${name}: { addresses: 10.${index >> 8}.${index & 255}.0/24 }\n`).join('')}destinations: { eco: { hosts: [eco.example], ports: [443] } }\nrules: [{ clients: [${names.join(', ')}], destinations: [eco] }]\n`;
   };
-  for (const [what, text, least] of [['destinations and ports', many, 1_000], ['clients', clients, 250]] as const) {
+  const rules = (count: number): string => {
+    const places = Array.from({ length: count }, (_, index) => index);
+    return `version: 1\nclients:\n  pods: { addresses: 10.128.0.0/9 }\n${places.map((index) => `  c-${index}: { addresses: 10.${index >> 8}.${index & 255}.0/24 }\n`).join('')}destinations:\n${places.map((index) => `  d-${index}: { hosts: [d-${index}.example], ports: [443] }\n`).join('')}rules:\n${places.map((index) => `  - { clients: [pods, c-${index}], destinations: [d-${index}] }\n`).join('')}`;
+  };
+  for (const [what, text, least] of [['destinations and ports', many, 1_000], ['clients', clients, 250], ['rules', rules, 1_000]] as const) {
     await work(text(least));
     const [one, eight] = [await work(text(least)), await work(text(8 * least))];
     // What is quadratic takes 64 times as much; the collector of garbage takes its share of what is not.

@@ -278,8 +278,8 @@ t.test('a file in UTF-16 is named as such, whatever it holds', (t) => {
 });
 
 t.test('text of another encoding, and characters that others read otherwise, are named with their line', async (t) => {
-  const other: [string, RegExp][] = [[Buffer.from('user: b\xe4r', 'latin1').toString('utf8'), /not UTF-8 text: see line 2/], ['\x85', /Line 2 has the control character U\+0085/], ['\u2028', /U\+2028/], ['\x7f', /U\+007F/], ['\x1b', /U\+001B/]];
-  for (const [text, problem] of other) t.match(loadText(MINIMAL.replace('\n', `\r\n# ${text}\n`)), { ok: false, faults: [{ problem }] });
+  const other: [string, RegExp][] = [[Buffer.from('user: b\xe4r', 'latin1').toString('utf8'), /not UTF-8 text/], ['\x85', /This is the control character U\+0085/], ['\u2028', /U\+2028/], ['\x7f', /U\+007F/], ['\x1b', /U\+001B/]];
+  for (const [text, problem] of other) t.match(loadText(MINIMAL.replace('\n', `\r\n# ${text}\n`)), { ok: false, faults: [{ problem, line: 2, column: 3 + text.search(/[^ -~]/) }] });
   t.match(loadText(MINIMAL.replace('\n', '\n#\t\xa0\u{1f600}\r\n')), { ok: true });
 });
 

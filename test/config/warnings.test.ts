@@ -87,6 +87,8 @@ t.test('neighbours that need no warning', async (t) => {
     ['a rule behind one that ends', rule('owner: x').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco], until: 2027-01-01T00:00Z }\n')],
     ['a rule with another client too', rule('methods: [GET]').replace('[pods], destinations: [eco], methods', '[pods, more], destinations: [eco], methods').replace('destinations:\n', '  more: { addresses: 192.0.2.0/24 }\ndestinations:\n').replace('rules:\n', 'rules:\n  - { clients: [pods], destinations: [eco] }\n')],
     ['a method that both have', rule('methods: [GET, POST]').replace('    ports: [443]\n', '    ports: [443]\n    forms: [forward]\n    http: { methods: [POST] }\n')],
+    ['HEAD, which a destination with GET permits', rule('methods: [HEAD]').replace('    ports: [443]\n', '    ports: [443]\n    forms: [forward]\n    http: { methods: [GET] }\n')],
+    ['GET, where the destination permits HEAD', rule('methods: [GET]').replace('    ports: [443]\n', '    ports: [443]\n    forms: [forward]\n    http: { methods: [HEAD] }\n')],
     ['all forms, without a gateway', add('    ports: [443]\n', '    forms: [connect, forward, gateway, host-routed, sni]\n')],
     ['half of everybody', MINIMAL.replace('10.8.0.0/14', '0.0.0.0/1')],
     ['a wide range after a narrow one', MINIMAL.replace('destinations:', '  all:\n    addresses: [10.0.0.0/8]\ndestinations:').replace('clients: [pods]', 'clients: [pods, all]')],

@@ -29,6 +29,7 @@ const styles: [what: string, text: string][] = [
   ['four columns, lists in lines', 'destinations:\n    eco:\n        hosts: eco.example\n        ports:\n        - 443 # https\n        # more to come\nclients:\n    pods:\n        addresses: 10.0.0.0/8\nrules:\n-   clients: pods\n    destinations:\n        - eco\n'],
   ['brackets', '{ version: 1, clients: { pods: { addresses: 10.0.0.0/8 } }, destinations: { eco: { hosts: eco.example, ports: [443] } }, rules: [{ clients: pods, destinations: eco }] }\n'],
   ['brackets in lines, with a comma at the end', 'clients: {\n  pods: { addresses: 10.0.0.0/8 },\n}\ndestinations:\n  eco: { hosts: eco.example, ports: [443,], }\nrules: [\n  { clients: pods, destinations: eco },\n]\n'],
+  ['brackets in lines, with comments', 'clients: {\n  pods: { addresses: 10.0.0.0/8 } # all\n}\ndestinations:\n  eco:\n    hosts: eco.example\n    ports: [\n      443, # https\n      80 # http\n    ]\nrules: [\n  { clients: pods, destinations: eco } # one\n  # end\n]\n'],
   ['a number, no rules, no clients, no line break at the end', 'destinations:\n  eco: { hosts: eco.example, ports: 443 }'],
   ['a text with commas', 'destinations:\n  eco: { hosts: eco.example, ports: "443, 80" }\nclients:\nrules:\n# nothing yet\n'],
   ['a plain text with commas', 'destinations:\n  eco:\n    ports: 443, 80 # two\n    hosts: eco.example\nrules: []\nclients: {}\n'],
