@@ -17,7 +17,7 @@ import { type AddressGuards, createAddressGuards, createHopGuard, surveyAddresse
 import type { Policy, SteeredOrigin } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
-import { type Allow, type Ask, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
+import { type Allow, type Ask, type Peer, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
 import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, type PoolKey, UpstreamPools } from './relay/pools.ts';
@@ -297,6 +297,11 @@ export class Egress {
     // Where it passes, the record keeps what permits the request itself.
     if (verdict.verdict === 'report') record.noteReported(verdict.would.code, why + verdict.would.detail);
     return verdict.verdict === 'deny' ? new Denial(ask, { ...this.#note(verdict, ask, record), detail: why + verdict.detail }) : null;
+  }
+
+  /** Whether a peer is any of the clients. */
+  isClient(peer: Peer): boolean {
+    return identify(this.policy, peer) !== null;
   }
 
   /**
