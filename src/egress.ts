@@ -17,7 +17,7 @@ import { type AddressGuards, createAddressGuards, createHopGuard, surveyAddresse
 import type { Policy, SteeredOrigin } from './policy/compile.ts';
 import { decide, identify } from './policy/decide.ts';
 import { Denial } from './policy/deny.ts';
-import { type Allow, type Ask, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
+import { type Allow, type Ask, type Peer, peerAt, type Proof, type Report, type Verdict } from './policy/verdict.ts';
 import { type ByteCharge, Rates } from './rates.ts';
 import { readOnAfterFailedWrites } from './relay/failed-writes.ts';
 import { longestDial, poolTerms, type PoolKey, UpstreamPools } from './relay/pools.ts';
@@ -299,6 +299,11 @@ export class Egress {
     return verdict.verdict === 'deny' ? new Denial(ask, { ...this.#note(verdict, ask, record), detail: why + verdict.detail }) : null;
   }
 
+  /** Whether a peer is any of the clients. */
+  isClient(peer: Peer): boolean {
+    return identify(this.policy, peer) !== null;
+  }
+
   /**
    * Dials the target that a tunnel was permitted. The caller owns the socket.
    * @param clientPort 0 where it is not known
@@ -427,7 +432,7 @@ export class Egress {
       age: timeouts.upstreamAge,
       headerBytes: limits.headerBytes,
       headerFields: limits.headerFields,
-      open: (signal) => this.#openPooled(key, signal),
+      open: (signal, client) => this.#openPooled(key, client, signal),
       onChange: (active, idle) => {
         this.#options.telemetry.upstreamPooled(destination.name, active, idle);
       },
@@ -435,9 +440,10 @@ export class Egress {
   }
 
   /** A pool that a reload has retired dials for those that wait in it as it always did: whether they may have the address is for the present terms to say. */
-  async #openPooled({ destination, scheme, host, port, client }: PoolKey, signal: CancelSignal): Promise<Dialled> {
+  async #openPooled({ destination, scheme, host, port, client }: PoolKey, opener: string, signal: CancelSignal): Promise<Dialled> {
     // Exchanges from all ports of the client share these connections: no single port would be right.
-    const dialled = await this.#dial(destination, this.#target(destination, host, port, scheme, client, 0), signal);
+    const target = { ...this.#target(destination, host, port, scheme, client, 0), opener };
+    const dialled = await this.#dial(destination, target, signal);
     const present = this.#options.config.destinations.find(({ name }) => name === destination.name);
     const why = present === undefined || present === destination ? null : this.#judgeAgain(present, dialled.address ?? UNRESOLVED, port);
     if (why === null) return dialled;

@@ -8,6 +8,7 @@ import { readUtf8 } from '../config/read-files.ts';
 import { readTree } from '../config/read-tree.ts';
 import { readYaml } from '../config/read-yaml.ts';
 import { formatAuthority, reachable } from '../targets/host.ts';
+import { printableLine } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT } from './io.ts';
 import { chooseConfigFile } from './open-config.ts';
 
@@ -135,7 +136,9 @@ async function readAdminAnswer(response: AsyncIterable<Buffer>): Promise<string>
 /** The message of an unexpected answer. */
 export function readProblem(body: string): string {
   const { title, detail } = parseAnswer(body);
-  return typeof title === 'string' && typeof detail === 'string' ? `${title}. ${detail}` : 'it is not the admin port of an eco-egress.';
+  return typeof title === 'string' && typeof detail === 'string'
+    ? printableLine(`${title}. ${detail}`)
+    : 'it is not the admin port of an eco-egress.';
 }
 
 /** Empty if it is not a JSON object. */

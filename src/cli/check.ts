@@ -10,6 +10,7 @@ import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts } from '../targets/port-range.ts';
 import { allowedMethods } from '../targets/request-target.ts';
+import { printableJson } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, openConfig } from './open-config.ts';
 import { withSettings } from './settings-file.ts';
@@ -54,7 +55,7 @@ function checkText(options: CheckOptions, io: CommandIo): number {
 function checkJson(options: CheckOptions, io: CommandIo): number {
   const file = chooseConfigFile(options.config, io.env);
   const result = loadConfig({ file, env: io.env });
-  io.stdout.write(`${JSON.stringify(reportOf(file, result, options.effective === true), null, 2)}\n`);
+  io.stdout.write(printableJson(reportOf(file, result, options.effective === true)));
   return result.ok ? EXIT.ok : EXIT.usage;
 }
 
@@ -285,7 +286,7 @@ function checkRuleEnds(options: CheckOptions, io: CommandIo): number {
     const report = result.ok
       ? { ok: !hasEnded(ends), file, hash: result.hash, ended: of('ended'), soon: of('soon') }
       : reportOf(file, result, false);
-    io.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+    io.stdout.write(printableJson(report));
     return !result.ok ? EXIT.usage : hasEnded(ends) ? EXIT.failed : EXIT.ok;
   }
   const opened = openConfig(options.config, io);

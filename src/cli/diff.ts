@@ -8,7 +8,7 @@ import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { formatClasses, reportClasses } from '../policy-diff/format-diff.ts';
 import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
 import { compareOthers, type OtherChange, type OtherChanges } from '../reload/other-changes.ts';
-import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import { bound, escapeText, printableJson } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { tellFaults } from './open-config.ts';
 
@@ -89,5 +89,5 @@ function toJson(before: Loaded, after: Loaded, diff: PolicyDiff, { changes, poli
     others: changes,
     policyKeys,
   };
-  return `${escapeUnsafe(JSON.stringify(report, null, 2))}\n`;
+  return printableJson(report);
 }

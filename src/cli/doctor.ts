@@ -15,6 +15,7 @@ import { formatReport } from '../doctor/format-report.ts';
 import { type ProxyAddress, readProxyUrl } from '../doctor/proxy-address.ts';
 import { formatIncident, type IncidentVerdict, judgeNoProxy } from '../incident/judge.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { printableJson } from '../telemetry/safe-text.ts';
 import { hasLists, parseAnswer, readProblem, tellSilence, tryAdmin } from './ask-admin.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { chooseConfigFile, readOpenFileLimit } from './open-config.ts';
@@ -45,7 +46,7 @@ export async function runDoctor(options: DoctorOptions, io: CommandIo): Promise<
     refuseWithoutEffect(options);
     if (options.incident !== undefined) return await askIncident(options, io, async () => (await lookFromProxy(options, io))[0]);
     const [report, code] = options.client === true ? await lookFromClient(options, io) : await lookFromProxy(options, io);
-    io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatReport(report, io.stdout));
+    io.stdout.write(options.json === true ? printableJson(report) : formatReport(report, io.stdout));
     return code;
   } catch (error) {
     if (!(error instanceof Misuse)) throw error;
@@ -203,7 +204,7 @@ async function askIncident(options: DoctorOptions, io: CommandIo, examine: () =>
 }
 
 function showVerdict({ json }: DoctorOptions, io: CommandIo, verdict: IncidentVerdict, report: DoctorReport | null): void {
-  if (json === true) io.stdout.write(`${JSON.stringify(verdict, null, 2)}\n`);
+  if (json === true) io.stdout.write(printableJson(verdict));
   else
     io.stdout.write(
       `${formatIncident(verdict)}${report === null ? '' : `\nWhat can be seen without the proxy:\n\n${formatReport(report, io.stdout)}`}`,

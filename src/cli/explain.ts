@@ -4,6 +4,7 @@ import { readMoment } from '../config/read-scalar.ts';
 import { formatAnswer } from '../explain/answer.ts';
 import { withIdleService } from '../service.ts';
 import { formatAuthority } from '../targets/host.ts';
+import { printableJson } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -41,7 +42,7 @@ export async function runExplain(options: ExplainOptions, io: CommandIo, method:
       ...(at === null ? {} : { at: at.value }),
     });
     if (typeof answer === 'string') return misuse(io, answer);
-    io.stdout.write(options.json === true ? `${JSON.stringify(answer, null, 2)}\n` : formatAnswer(answer));
+    io.stdout.write(options.json === true ? printableJson(answer) : formatAnswer(answer));
     return answer.verdict === 'deny' ? EXIT.failed : EXIT.ok;
   });
 }

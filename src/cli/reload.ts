@@ -1,6 +1,6 @@
 /** `eco-egress reload`: makes the proxy that runs here load its file again, and prints the result. */
 import type { OutcomeReport } from '../reload/outcome.ts';
-import { escapeText } from '../telemetry/safe-text.ts';
+import { escapeText, printableJson } from '../telemetry/safe-text.ts';
 import { askAdmin, hasLists, parseAnswer, readProblem } from './ask-admin.ts';
 import { type CommandIo, EXIT } from './io.ts';
 
@@ -28,7 +28,7 @@ export async function runReload(options: ReloadOptions, io: CommandIo): Promise<
     io.stderr.write(`${answer.place} did not reload (${answer.status}): ${readProblem(answer.body)}\n`);
     return EXIT.failed;
   }
-  io.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatOutcome(report));
+  io.stdout.write(options.json === true ? printableJson(report) : formatOutcome(report));
   if (report.result === 'refused') return EXIT.failed;
   return report.needRestart.length > 0 ? EXIT.partly : EXIT.ok;
 }

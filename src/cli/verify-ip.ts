@@ -3,7 +3,8 @@ import { isIP } from 'node:net';
 import { type Config, NO_TLS, type ProbeConfig } from '../config/config.ts';
 import { readAddress, readProbeUrl } from '../config/read-address.ts';
 import { withIdleService } from '../service.ts';
-import { formatVerification, type VerifyRequest } from '../source-ip/verify.ts';
+import { formatVerification, type Verification, type VerifyRequest } from '../source-ip/verify.ts';
+import { printableJson, printableLine } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { openConfig } from './open-config.ts';
 
@@ -29,8 +30,13 @@ export async function runVerifyIp(options: VerifyIpOptions, io: CommandIo): Prom
   const request = readRequest(options, opened.config);
   if (typeof request === 'string') return misuse(io, request);
   const verification = await withIdleService(opened.config, ({ sourceProof }) => sourceProof.verify(request));
-  io.stdout.write(options.json === true ? `${JSON.stringify(verification, null, 2)}\n` : formatVerification(verification));
+  io.stdout.write(options.json === true ? printableJson(verification) : printVerification(verification));
   return verification.result === 'match' ? EXIT.ok : EXIT.failed;
+}
+
+/** Safe to print. */
+export function printVerification(verification: Verification): string {
+  return formatVerification(verification).split('\n').map(printableLine).join('\n');
 }
 
 /** @returns what is wrong with the question */

@@ -36,8 +36,10 @@ export interface ConnectRequest {
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
-  /** The client whose share of the ports it comes from; absent: the connection serves all clients. */
+  /** The client whose share of the ports has to suffice; absent: nobody's. */
   readonly client?: string | undefined;
+  /** The connection serves all clients, and counts for nobody's share. */
+  readonly pooled?: boolean | undefined;
   /** Checked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;
   /** Takes a file descriptor for each attempt, which opens it at once; absent: there always is one. */
@@ -55,6 +57,8 @@ export interface ConnectedSocket {
   readonly address: string;
   /** Attempts begun, this one and those before the call included. */
   readonly attempts: number;
+  /** Its port; undefined: ports are not counted. It ends with the socket. */
+  readonly lease: PortLease | undefined;
 }
 
 /** RFC 8305 §5: the next attempt starts this long after the last one. */
@@ -134,10 +138,10 @@ class ConnectionRace {
   /** Begins with the next address, or fails if none is left. */
   attempt(): void {
     clearTimeout(this.#delay);
-    const { port, ports, destination = '-', client } = this.#request;
+    const { port, ports, destination = '-', client, pooled } = this.#request;
     for (let address = this.#queue[this.#next]; address !== undefined; address = this.#queue[this.#next]) {
       this.#next += 1;
-      const lease = ports?.take(address, port, destination, client);
+      const lease = ports?.take(address, port, destination, client, pooled);
       if (lease !== null) {
         this.#start(address, lease);
         return;
@@ -170,7 +174,7 @@ class ConnectionRace {
         if ((other[kAttempt]?.order ?? 0) < attempt.order)
           circuit.connectFailed(other[kAttempt]?.address ?? '', 'no answer, while another address answered');
     this.#end();
-    this.#resolve({ socket, address, attempts: this.#attempts });
+    this.#resolve({ socket, address, attempts: this.#attempts, lease: attempt.lease });
   }
 
   /** One has failed: the next one need not wait. */
@@ -237,11 +241,11 @@ class ConnectionRace {
 
   /** Nothing else is left to try. The wait has its own limit, so the time for connecting is paused. */
   async #waitForPort(budget: PortBudget): Promise<void> {
-    const { port, destination = '-', client, signal } = this.#request;
+    const { port, destination = '-', client, pooled, signal } = this.#request;
     const addresses = this.#exhausted;
     this.#exhausted = [];
     this.#deadline.clear();
-    const granted = await budget.wait(addresses, port, destination, signal, client);
+    const granted = await budget.wait(addresses, port, destination, signal, client, pooled);
     if (this.#ended) {
       granted?.lease.end('unsent');
     } else if (granted === null) {

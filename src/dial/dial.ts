@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { CancelSignal } from '../cancel.ts';
 import type { CircuitBreakerConfig, DestinationConfig, HopConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { Fault } from '../errors.ts';
+import type { PortLease } from './ports.ts';
 import type { ProxiedClient } from './proxy-header.ts';
 
 /** A hop, and the guard of its parents' addresses. With a hop before them, the parents are requested by name. */
@@ -30,6 +31,8 @@ export interface DialTarget {
   readonly destination?: string;
   /** The only client that may use the connection, and from whose share of NAT ports it comes; absent: it serves all clients. */
   readonly client?: string;
+  /** The client for which a connection for all is opened: not beyond its share of NAT ports; absent: nobody's. */
+  readonly opener?: string;
   /** Parent proxies, nearest to us first; absent or empty: none. */
   readonly via?: readonly HopStep[];
   /** With parents: `parent`, the name is passed to the last of them, and is neither resolved nor checked here. */
@@ -95,6 +98,8 @@ export interface Dialled {
   readonly tlsFault?: (error: Error) => Fault;
   /** Absent: failures are not counted. */
   readonly circuit?: CircuitReport;
+  /** Its NAT port, which ends with the socket; absent: ports are not counted. */
+  readonly lease?: Pick<PortLease, 'hold' | 'admits'> | undefined;
 }
 
 /** Opens connections to upstreams. Holds a DNS cache and TLS sessions, and has nothing to close. */

@@ -78,7 +78,7 @@ export function createDialler(options: DiallerOptions): Dialler {
   /** Connected, with the header that names the client, before TLS. @param begun attempts before, for the same request */
   async function open(dial: Dial, avoid: string | null, begun: number): Promise<Dialled> {
     const { target, guard, signal, circuit } = dial;
-    const { host, port, destination, client, proxied, via: steps = [] } = target;
+    const { host, port, destination, client, opener, proxied, via: steps = [] } = target;
     if (steps.length > 0) return openByWay(steps, dial, avoid, begun);
     const known = resolver.cached(host);
     // Usually available without waiting.
@@ -88,7 +88,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       const chosen = circuit === undefined ? checked : circuit.choose(checked);
       const permitted = avoid === null ? chosen : without(chosen, avoid);
       const dialled = now();
-      const { socket, address, attempts } = await connectFirst({
+      const { socket, address, attempts, lease } = await connectFirst({
         host,
         port,
         addresses: permitted,
@@ -97,7 +97,7 @@ export function createDialler(options: DiallerOptions): Dialler {
         begun,
         ports,
         destination,
-        client,
+        ...sharing(client, opener),
         isOurs,
         descriptors,
         circuit,
@@ -105,7 +105,7 @@ export function createDialler(options: DiallerOptions): Dialler {
       });
       circuit?.opened(address);
       if (proxied !== undefined) nameClient(socket, proxied, address, port);
-      return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts };
+      return { socket, address, peer: { address, port }, via: '', dnsMs, tcpMs: now() - dialled, hopMs: -1, tlsMs: -1, attempts, lease };
     } catch (error) {
       throw afterLookup(error, dnsMs);
     }
@@ -136,6 +136,7 @@ export function createDialler(options: DiallerOptions): Dialler {
           hopMs: spent,
           tlsMs: -1,
           attempts: begun + failures.length + 1,
+          lease: way.lease,
         };
       } catch (error) {
         if (!(error instanceof HopFault) || error.about === 'parent') throw error;
@@ -153,9 +154,10 @@ export function createDialler(options: DiallerOptions): Dialler {
     avoid: string | null,
     begun: number,
   ): Promise<Dialled> {
-    const { host, port, destination, client, proxied, resolve: by } = target;
+    const { host, port, destination, client, opener, proxied, resolve: by } = target;
     const dial: HopsDial = {
-      connect: (request) => connectFirst({ ...request, signal, ports, destination, client, isOurs, descriptors, history }),
+      connect: (request) =>
+        connectFirst({ ...request, signal, ports, destination, ...sharing(client, opener), isOurs, descriptors, history }),
       signal,
     };
     // Only the parents could say which of its addresses is at fault.
@@ -251,6 +253,11 @@ export function createDialler(options: DiallerOptions): Dialler {
       }
     },
   };
+}
+
+/** Whose share of NAT ports has to suffice, and whether the connection counts for it. */
+function sharing(client: string | undefined, opener: string | undefined): Pick<ConnectRequest, 'client' | 'pooled'> {
+  return client === undefined ? { client: opener, pooled: true } : { client };
 }
 
 /** The same, with how long the look-up before it took. @param dnsMs -1: there was none */

@@ -48,6 +48,8 @@ export interface OpenRoute {
   /** For the first parent, ms; -1: did not happen. */
   readonly dnsMs: number;
   readonly tcpMs: number;
+  /** The NAT port of our own connection, as of `ConnectedSocket`. */
+  readonly lease: ConnectedSocket['lease'];
 }
 
 /** Opens connections through parent proxies. */
@@ -157,8 +159,8 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
     const { addresses, dnsMs } = await resolve(host, signal);
     const permitted = checkAddresses(addresses, port, guard);
     const dialled = now();
-    const { socket, address } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
-    return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled };
+    const { socket, address, lease } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
+    return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled, lease };
   }
 
   async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal, opened: () => FaultFacts): Promise<Socket> {

@@ -10,10 +10,10 @@ import type { NatConfig } from '../config/config.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalIp } from '../targets/ip-address.ts';
 import {
-  type Ending,
   type GrantedPort,
   type Keeping,
   PortLease,
+  type PortLedger,
   type PortsInUse,
   PortTuple,
   type PortUsage,
@@ -87,10 +87,11 @@ export class PortBudget {
    * A port for one TCP connection, attempt included.
    * @param address IP literal, in any spelling
    * @param destination name in the configuration, `-` for none: only for reports
-   * @param client from whose share it comes; null: its connection serves all clients
+   * @param client whose share has to suffice; null: nobody's
+   * @param pooled its connection serves all clients, and counts for nobody's share until one holds it
    * @returns null when none is free for it, or others wait for one
    */
-  take(address: string, port: number, destination: string, client: string | null = null): PortLease | null {
+  take(address: string, port: number, destination: string, client: string | null = null, pooled = false): PortLease | null {
     if (this.#tuples.size >= this.#sweepAt) {
       this.#sweep();
       this.#sweepAt = Math.max(SWEEP_AT, this.#tuples.size * 2);
@@ -101,7 +102,7 @@ export class PortBudget {
     if (tuple.waiters.size > 0) this.#serve(tuple);
     const now = this.#clock.now();
     const used = this.#used(tuple, now);
-    if (this.#hasShare(tuple, client, used, now)) return this.#lease(tuple, client, used + 1);
+    if (this.#hasShare(tuple, client, used, now)) return this.#lease(tuple, pooled ? null : client, used + 1);
     if (this.#free(used) === 0) this.#tellExhausted(tuple, now);
     return null;
   }
@@ -117,6 +118,7 @@ export class PortBudget {
     destination: string,
     signal: CancelSignal,
     client: string | null = null,
+    pooled = false,
   ): Promise<GrantedPort | null> {
     const tuples = new Map(
       addresses.map((address) => [this.#tuple(address, port), address] as const).filter(([{ waiters }]) => waiters.size < MAX_WAITING),
@@ -132,6 +134,7 @@ export class PortBudget {
       const waiter: PortWaiter = {
         since: this.#clock.now(),
         client,
+        pooled,
         addresses: tuples,
         settle: (granted) => {
           signal.removeEventListener('abort', leave);
@@ -244,12 +247,21 @@ export class PortBudget {
       tuple.level = 'scarce';
       this.#notice('warn', 'NAT ports are running out', this.#describe(tuple, used));
     }
-    return new PortLease(tuple, client, this.#onEnd);
+    return new PortLease(tuple, client, this.#ledger);
   }
 
-  readonly #onEnd = (tuple: PortTuple, client: string | null, ending: Ending): void => {
-    tuple.end(client, ending, this.#clock.now());
-    if (tuple.waiters.size > 0) this.#serve(tuple);
+  readonly #ledger: PortLedger = {
+    ended: (tuple, client, ending) => {
+      tuple.end(client, ending, this.#clock.now());
+      if (tuple.waiters.size > 0) this.#serve(tuple);
+    },
+    held: (tuple, client, over) => {
+      tuple.hold(client, over, this.#clock.now());
+    },
+    admits: (tuple, client) => {
+      const now = this.#clock.now();
+      return tuple.usedBy(client, now, this.#keeping) < CLIENT_SHARE * this.#free(this.#used(tuple, now));
+    },
   };
 
   #used(tuple: PortTuple, now: number): number {
@@ -278,7 +290,10 @@ export class PortBudget {
     for (const waiter of tuple.waiters) {
       const used = this.#used(tuple, now);
       if (this.#hasShare(tuple, waiter.client, used, now))
-        waiter.settle({ address: waiter.addresses.get(tuple) ?? '', lease: this.#lease(tuple, waiter.client, used + 1) });
+        waiter.settle({
+          address: waiter.addresses.get(tuple) ?? '',
+          lease: this.#lease(tuple, waiter.pooled ? null : waiter.client, used + 1),
+        });
       else if (now >= waiter.since + this.#nat.queueFor) waiter.settle(null);
       else if (this.#free(used) === 0) break;
     }

@@ -26,8 +26,10 @@ export interface PortsInUse {
 /** A dial that waits for a port. */
 export interface PortWaiter {
   readonly since: number;
-  /** Null: it serves all clients. */
+  /** Whose share has to suffice; null: nobody's. */
   readonly client: string | null;
+  /** Its connection serves all clients. */
+  readonly pooled: boolean;
   readonly addresses: ReadonlyMap<PortTuple, string>;
   /** @param granted null: none came in time */
   settle(granted: GrantedPort | null): void;
@@ -93,6 +95,8 @@ export class PortTuple {
   /** Timer for the waiting dials; null: none waits. */
   stopAlarm: (() => void) | null = null;
   readonly #byClient = new Map<string, PortUse>();
+  /** Clients that have ended pooled connections, which the NAT may still keep. */
+  readonly #holders = new Set<string>();
   #sweepAt = SWEEP_AT;
 
   constructor(place: string) {
@@ -102,7 +106,7 @@ export class PortTuple {
   /** How many of its ports this client holds. Drops clients that hold none, from time to time. */
   usedBy(client: string, now: number, keeping: Keeping): number {
     if (this.#byClient.size >= this.#sweepAt) {
-      for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0) this.#byClient.delete(name);
+      for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0 && this.#byClient.delete(name)) this.#holders.delete(name);
       this.#sweepAt = Math.max(SWEEP_AT, this.#byClient.size * 2);
     }
     return this.#byClient.get(client)?.at(now, keeping) ?? 0;
@@ -111,13 +115,20 @@ export class PortTuple {
   /** @param client null: it is shared by all */
   take(client: string | null): void {
     this.all.open += 1;
-    if (client === null) return;
-    let use = this.#byClient.get(client);
-    if (use === undefined) {
-      use = new PortUse();
-      this.#byClient.set(client, use);
-    }
+    if (client !== null) this.#useOf(client).open += 1;
+  }
+
+  /** One that was shared by all counts for this client from now on. @param over how it ended; null: it is still open */
+  hold(client: string, over: Ending | null, now: number): void {
+    const use = this.#useOf(client);
     use.open += 1;
+    if (over !== null) use.end(over, now);
+    this.#holders.add(client);
+  }
+
+  /** Whether this client has ended pooled connections. Some time after the NAT has forgotten them it has not. */
+  hasHeld(client: string): boolean {
+    return this.#holders.size > 0 && this.#holders.has(client);
   }
 
   /** @param client as passed when it was taken */
@@ -125,27 +136,59 @@ export class PortTuple {
     this.all.end(ending, now);
     if (client !== null) this.#byClient.get(client)?.end(ending, now);
   }
+
+  #useOf(client: string): PortUse {
+    let use = this.#byClient.get(client);
+    if (use === undefined) {
+      use = new PortUse();
+      this.#byClient.set(client, use);
+    }
+    return use;
+  }
+}
+
+/** What a lease reports to its budget. */
+export interface PortLedger {
+  /** Called once. */
+  ended(tuple: PortTuple, client: string | null, ending: Ending): void;
+  /** Called once at most. */
+  held(tuple: PortTuple, client: string, over: Ending | null): void;
+  /** Whether the client has a share left. */
+  admits(tuple: PortTuple, client: string): boolean;
 }
 
 /** A port that is in use until `end` reports how that ended; further calls do nothing. */
 export class PortLease {
-  /** Null: it has ended. */
-  #tuple: PortTuple | null;
-  readonly #client: string | null;
-  readonly #onEnd: (tuple: PortTuple, client: string | null, ending: Ending) => void;
+  readonly #tuple: PortTuple;
+  readonly #ledger: PortLedger;
+  /** Null: it counts for nobody's share. */
+  #client: string | null;
+  /** Null: it is in use. */
+  #over: Ending | null = null;
 
-  /** @param onEnd called once */
-  constructor(tuple: PortTuple, client: string | null, onEnd: (tuple: PortTuple, client: string | null, ending: Ending) => void) {
+  constructor(tuple: PortTuple, client: string | null, ledger: PortLedger) {
     this.#tuple = tuple;
     this.#client = client;
-    this.#onEnd = onEnd;
+    this.#ledger = ledger;
   }
 
   /** The connection is over, or was never begun. */
   end(ending: Ending): void {
-    const tuple = this.#tuple;
-    this.#tuple = null;
-    if (tuple !== null) this.#onEnd(tuple, this.#client, ending);
+    if (this.#over !== null) return;
+    this.#over = ending;
+    this.#ledger.ended(this.#tuple, this.#client, ending);
+  }
+
+  /** Whether this client may use its pooled connection: not one beyond its share that has ended others, because it could end them all. */
+  admits(client: string): boolean {
+    return !this.#tuple.hasHeld(client) || this.#ledger.admits(this.#tuple, client);
+  }
+
+  /** No other client can use its connection any more: it counts for this one's share, also if it is over, for as long as the NAT keeps it. */
+  hold(client: string): void {
+    if (this.#client !== null) return;
+    this.#client = client;
+    this.#ledger.held(this.#tuple, client, this.#over);
   }
 }
 

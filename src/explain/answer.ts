@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import type { FaultCode } from '../errors.ts';
 import type { AddressClass, Embedding } from '../policy/address-class.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
-import { escapeUnsafe } from '../telemetry/safe-text.ts';
+import { printableLine } from '../telemetry/safe-text.ts';
 
 /** The whole answer, as in `explain --json` and `/explain`. */
 export interface ExplainAnswer {
@@ -284,9 +284,4 @@ function verdictLines({ verdict, code, status, why }: ExplainAnswer): string[] {
   if (verdict === 'report')
     return [status === null ? `! passes in report mode; enforced: ${code}` : `! passes in report mode, but would fail: ${refusal}`, why];
   return code === 'ok' ? [`✓ allowed`, why] : [`✓ allowed, but would fail: ${refusal}`, why];
-}
-
-/** Names of the configuration and arguments are shown as well: always as text on one line. */
-function printableLine(line: string): string {
-  return escapeUnsafe(JSON.stringify(line).slice(1, -1).replaceAll('\\"', '"').replaceAll('\\\\', '\\'));
 }

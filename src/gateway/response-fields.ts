@@ -40,6 +40,14 @@ const AFTER_PATH = /^(?:[/?#]|$)/;
 const REFRESH = /^([\d.]+[\t ]*[;,\t ][\t ]*(?:url[\t ]*=[\t ]*)?)(.*)$/is;
 /** A quoted string (RFC 9110 §5.6.4), or the target of a link, if it ends. It matches wherever one begins, so that no character is read twice. */
 const LINK_PART = /"(?:[^"\\]|\\.?)*"?|<(?:([^>]*)>|.*)/gs;
+/**
+ * Where a client may see a Path or Domain: clients differ in which spaces they skip, whether a space or only a semicolon ends
+ * an attribute, and which of two counts. So none of them is passed on, and there is one of ours at most.
+ */
+const SCOPE = /path|domain/i;
+const SCOPE_IN_PAIR = /\s(?:path|domain)\s*=/i;
+/** Clients read it alike: some take any other for the root. */
+const COOKIE_PATH = /^\/[!-~]*$/;
 /** Characters, for a whole response. */
 const MOST_RESOLVED = 65_536;
 const SCHEME_PORT: Readonly<Record<string, number>> = DEFAULT_PORT;
@@ -67,6 +75,8 @@ function rewritesOf(gateway: GatewayConfig): ReadonlyMap<string, Rewrite> {
   }
   const scope = gateway.rewrite.includes('cookies');
   const security = gateway.rewrite.includes('cookie-security');
+  // It is obsolete (RFC 6265 §9.4), but Java obeys it.
+  if (scope) rewrites.set('set-cookie2', () => null);
   if (scope || security)
     rewrites.set('set-cookie', (value, { path, secure }) => mapCookie(gateway, value, path, { scope, plain: security && !secure }));
   return rewrites;
@@ -159,34 +169,27 @@ function mapCookie(
   { scope, plain }: { readonly scope: boolean; readonly plain: boolean },
 ): string | null {
   const [pair = '', ...attributes] = value.split(';');
-  const named = attributeValue(attributes, 'path');
-  // Without a path, clients take the directory of the URL that they asked for (RFC 6265 §5.1.4).
-  const path = named?.startsWith('/') !== true && asked === rootOf(gateway) ? '/' : named;
-  const domain = attributeValue(attributes, 'domain');
-  let mapped = path;
-  if (scope) {
-    if (domain !== null && domain !== '' && !domainMatches(domain, gateway.host)) return null;
-    // Clients accept a cookie of that name for the root only, or not at all (RFC 6265bis §4.1.3.2).
-    if (path?.startsWith('/') === true && !/^\s*__host-/i.test(pair)) mapped = cookiePath(gateway, path);
-    if (mapped === null && path !== null) return null;
-  }
   const kept = attributes.filter((attribute) => {
     switch (attributeName(attribute)) {
-      case 'domain':
-        return !scope;
-      case 'path':
-        return mapped === path;
       case 'secure':
       case 'partitioned':
         return !plain;
       case 'samesite':
         return !plain || textOf(attribute).toLowerCase() !== 'none';
       default:
-        return true;
+        return !(scope && SCOPE.test(attribute));
     }
   });
-  if (mapped !== null && mapped !== path) kept.push(` Path=${mapped}`);
-  return [pair, ...kept].join(';');
+  if (!scope) return [pair, ...kept].join(';');
+  const domain = attributeValue(attributes, 'domain');
+  if (SCOPE_IN_PAIR.test(pair) || (domain !== null && domain !== '' && !domainMatches(domain, gateway.host))) return null;
+  const named = attributeValue(attributes, 'path') ?? '';
+  // Without a path, clients take the directory of the URL that they asked for (RFC 6265 §5.1.4).
+  const path = COOKIE_PATH.test(named) ? named : asked === rootOf(gateway) ? '/' : null;
+  if (path === null) return [pair, ...kept].join(';');
+  // Clients accept a cookie of that name for the root only, or not at all (RFC 6265bis §4.1.3.2).
+  const mapped = /^\s*__host-/i.test(pair) ? path : cookiePath(gateway, path);
+  return mapped === null ? null : [pair, ...kept, ` Path=${mapped}`].join(';');
 }
 
 /** RFC 6265 §5.1.3: whether a cookie for `domain` is also for `host`. */

@@ -120,7 +120,7 @@ export class HttpForms {
       record.path = pathOf(choice.target);
       record.host = choice.authority?.host ?? '-';
       record.port = choice.authority?.port ?? 0;
-      const route = this.#gateway.route(choice.target);
+      const route = this.#route(identified, choice);
       if (route === null) this.#serveRouteless(identified, choice);
       else {
         takeForm(record, 'gateway', connection.forms);
@@ -151,6 +151,25 @@ export class HttpForms {
     request.startTunnel(permit, asker.port, createFrontingGuard(request, permit, config));
   }
 
+  /** Null: no prefix covers it. @throws {Fault} path-ambiguous */
+  #route(identified: IdentifiedRequest, { target }: PathChoice): GatewayRoute | null {
+    try {
+      return this.#gateway.route(target);
+    } catch (error) {
+      this.#refuseStranger(identified);
+      throw error;
+    }
+  }
+
+  /** Before a refusal that shows which prefixes there are. @throws {Fault} the denial of a peer that is no client */
+  #refuseStranger({ request: { record }, peer }: IdentifiedRequest): void {
+    const { egress } = this.#environment;
+    const { host, port, method, path } = record;
+    const ask: Ask = { form: 'gateway', peer, now: Date.now(), host, port, method, path };
+    const refusal = egress.isClient(peer) ? null : egress.judge(ask, record);
+    if (refusal !== null) throw refusal;
+  }
+
   /** No prefix covers it: it passes in report mode only, as a steered request for an unknown host. */
   #serveRouteless(identified: IdentifiedRequest, choice: PathChoice): void {
     const { egress } = this.#environment;
@@ -170,7 +189,7 @@ export class HttpForms {
         return;
       }
       if (denial.code !== 'host-not-allowed') throw denial;
-    }
+    } else this.#refuseStranger(identified);
     record.verdict = 'deny';
     throw namesNoDestination(choice, this.#gateway.prefixes);
   }

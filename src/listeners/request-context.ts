@@ -29,7 +29,7 @@ import { alertFor } from './tls-terminator.ts';
 export interface RequestEnvironment {
   /** In force: a reload replaces it. */
   config: Pick<Config, 'name' | 'headers' | 'limits' | 'timeouts' | 'tlsServer'>;
-  readonly egress: Pick<Egress, 'policy' | 'replays' | 'admit' | 'judge' | 'openTunnel' | 'pool' | 'revoked' | 'clientName'>;
+  readonly egress: Pick<Egress, 'policy' | 'replays' | 'admit' | 'judge' | 'isClient' | 'openTunnel' | 'pool' | 'revoked' | 'clientName'>;
   readonly telemetry: Telemetry;
   /** Called for each request that ended with a fault or passed only by report mode: what is a denial is remembered (explain/recent-denials.ts). */
   readonly remember: (record: AccessRecord, fault: Fault | null, permit: Permit | null) => void;

@@ -1,6 +1,6 @@
 /** The results of policy tests, for people and for programs that collect test results. */
 import { styleText } from 'node:util';
-import { escapeMarkup, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import { escapeMarkup, escapeText, escapeUnsafe, printableJson } from '../telemetry/safe-text.ts';
 import type { Coverage, TestResult } from './run-tests.ts';
 
 /** The results of one file of tests. */
@@ -84,7 +84,7 @@ export function formatTestJson(files: readonly FileResults[], coverages: readonl
     })),
     ...(coverages.length === 0 ? {} : { coverage: coverages }),
   };
-  return `${escapeUnsafe(JSON.stringify(report, null, 2))}\n`;
+  return printableJson(report);
 }
 
 /** TAP version 14. https://testanything.org/tap-version-14-specification.html */

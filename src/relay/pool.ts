@@ -24,8 +24,8 @@ export interface PoolOptions extends UpstreamConnectionOptions {
   readonly queue: number;
   /** How long one may wait, ms. */
   readonly queueTimeout: number;
-  /** Opens one connection; the pool owns the socket it yields. Rejects with a Fault. */
-  readonly open: (signal: AbortSignal) => Promise<Dialled>;
+  /** Opens one connection, for this client at first; the pool owns the socket it yields. Rejects with a Fault. */
+  readonly open: (signal: AbortSignal, client: string) => Promise<Dialled>;
   /** Called with each change of the numbers of active and idle connections (+1, 0, -1). */
   readonly onChange: (active: number, idle: number) => void;
 }
@@ -34,7 +34,7 @@ export interface PoolOptions extends UpstreamConnectionOptions {
 const EAGER = 16;
 /** Where one client holds this many, clients that hold none do not wait for them. */
 const CROWD = EAGER / 2;
-/** After a limit has prevented a dial, and others are connected, time until the next attempt, ms. */
+/** After a limit has prevented a dial for a client, and others are connected, time until the next attempt for it, ms. */
 const LIMIT_PAUSE_MS = 1000;
 /** Turns of the event loop after which a close that came with the last answer has been read. */
 const SETTLING_TURNS = 2;
@@ -71,9 +71,10 @@ export class UpstreamPool {
   #lookAgain: NodeJS.Timeout | null = null;
   /** Closes idle connections when they expire; runs while there are any. */
   #sweeper: NodeJS.Timeout | null = null;
-  /** The limit that prevented the latest dial, and no dial before this, monotonic ms. */
-  #limit: Fault | null = null;
-  #pausedUntil = 0;
+  /** Clients for which a limit has prevented a dial, perhaps that of their share: the limit, and no dial before this, monotonic ms. */
+  readonly #limited = new Map<string, { readonly fault: Fault; readonly until: number }>();
+  /** As `#held`, of those for which a dial may be tried now. */
+  readonly #dialable = (client: string): number | null => (this.#limitOf(client) === null ? this.#held(client) : null);
   readonly #silentCloses = new SilentCloses();
   #retired = false;
   #closed = false;
@@ -118,6 +119,10 @@ export class UpstreamPool {
     if (!this.#share.admits(client)) return null;
     const resting = this.#popIdle(careful);
     if (resting === null) return null;
+    if (resting.connection.dialled.lease?.admits(client) === false) {
+      this.#idle.push(resting);
+      return null;
+    }
     this.#options.onChange(1, -1);
     this.#activate(resting.connection, client);
     return resting.connection;
@@ -161,11 +166,15 @@ export class UpstreamPool {
 
   /** The exchange on this connection has ended, or has detached it, so that it leaves the pool and its socket stays open. A pinned one stays with its client connection, and in its share, until one of the two closes, or the pool retires. */
   release(connection: UpstreamConnection): void {
+    const { lease } = connection.dialled;
     if (connection.pinned && connection.reusable && !this.#retired) {
+      lease?.hold(connection.client);
       connection.noteUsed();
       return;
     }
     if (!this.#active.delete(connection)) return;
+    // No other client can use it: this one accounts for its NAT port.
+    if (!connection.reusable) lease?.hold(connection.client);
     this.#share.giveBack(connection.client);
     // One that its client kept has been idle for most of this time.
     if (!connection.pinned) this.#pace.note(connection.sinceChange);
@@ -221,16 +230,19 @@ export class UpstreamPool {
   }
 
   #mayGrow(): boolean {
-    return (this.#hasRoom() || this.#useless > 0) && !this.#isPaused();
+    return this.#hasRoom() || this.#useless > 0;
   }
 
-  #isPaused(): boolean {
-    return this.#active.size > 0 && performance.now() < this.#pausedUntil;
+  /** What prevents a dial for this client now; null: nothing is known. */
+  #limitOf(client: string): Fault | null {
+    const limited = this.#limited.get(client);
+    return limited !== undefined && this.#active.size > 0 && performance.now() < limited.until ? limited.fault : null;
   }
 
   #late(waiter: ConnectionWaiter): Fault {
     const { origin, queueTimeout } = this.#options;
-    if (this.#limit !== null && this.#isPaused()) return this.#limit;
+    const limit = this.#limitOf(waiter.client);
+    if (limit !== null) return limit;
     // A dial may take longer than it should: with another handshake after one that was cut, for example.
     if (this.#opening.size > 0 && this.#share.admits(waiter.client))
       return new Fault('connect-timeout', `the connection to ${origin} was still being opened after ${queueTimeout} ms`);
@@ -333,7 +345,8 @@ export class UpstreamPool {
   #serveWaiting(): void {
     while (this.#waiting.length > 0 && this.#idle.length > 0) {
       // Those that wait may all accept only one that was never used.
-      const freshComes = this.#mayGrow() || this.#idle.some(({ connection: { uses } }) => uses === 0);
+      const [grows, fresh] = [this.#mayGrow(), this.#idle.some(({ connection: { uses } }) => uses === 0)];
+      const freshComes = (client: string): boolean => fresh || (grows && this.#limitOf(client) === null);
       if (!this.#serve(this.#popIdle(true) ?? this.#popIdle(false), freshComes) && !this.#serve(this.#popIdle(true, true), freshComes))
         return;
     }
@@ -343,11 +356,13 @@ export class UpstreamPool {
    * @param freshComes who accepts only a connection that was never used need not take another
    * @returns whether a waiting exchange has got this idle connection, which otherwise stays idle
    */
-  #serve(resting: Resting | null, freshComes: boolean): boolean {
+  #serve(resting: Resting | null, freshComes: (client: string) => boolean): boolean {
     if (resting === null) return false;
     const { connection } = resting;
     const offer: Offer = connection.uses === 0 ? 'fresh' : this.#fits(resting, true) ? 'settled' : 'used';
-    const waiter = this.#waiting.next(offer, this.#held, freshComes);
+    const { lease } = connection.dialled;
+    const held = (client: string): number | null => (lease?.admits(client) === false ? null : this.#held(client));
+    const waiter = this.#waiting.next(offer, held, freshComes);
     if (waiter === null) {
       this.#idle.push(resting);
       return false;
@@ -361,7 +376,7 @@ export class UpstreamPool {
   /** Never more dials than there are waiters that may have one; a full line does not shorten the wait. */
   #growForWaiting(): void {
     while (!this.#closed && this.#waiting.length > this.#opening.size && this.#mayGrow()) {
-      const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#pace.isFar, this.#held);
+      const { eligible, pressing, without } = this.#waiting.survey(this.#pace.patience, this.#pace.isFar, this.#dialable);
       if (eligible <= this.#opening.size) return;
       // If the upstream is near, one at a time: each may turn out not to help.
       const impatient = pressing > this.#opening.size && (this.#pace.isFar || this.#opening.size === 0);
@@ -374,6 +389,7 @@ export class UpstreamPool {
   }
 
   #grow(): void {
+    const client = this.#waiting.neediest(this.#dialable) ?? '';
     if (!this.#hasRoom()) {
       const oldest = this.#idle.shift();
       if (oldest === undefined) return;
@@ -381,14 +397,14 @@ export class UpstreamPool {
     }
     const controller = new AbortController();
     this.#opening.add(controller);
-    this.#options.open(controller.signal).then(
+    this.#options.open(controller.signal, client).then(
       (dialled) => {
         this.#opening.delete(controller);
         this.#opened(dialled);
       },
       (error: unknown) => {
         this.#opening.delete(controller);
-        if (!controller.signal.aborted) this.#notOpened(Fault.from(error));
+        if (!controller.signal.aborted) this.#notOpened(Fault.from(error), client);
         this.#serveWaiting();
         this.#growForWaiting();
       },
@@ -396,16 +412,20 @@ export class UpstreamPool {
   }
 
   /** The longest waiter gets the error: a failed dial must not leave an exchange waiting for nothing. */
-  #notOpened(fault: Fault): void {
-    // Out of ports, but connections are open: a waiter may get one of those.
-    if (fault.code === 'limit-reached' && this.#active.size > 0) {
-      this.#limit = fault;
-      this.#pausedUntil = performance.now() + LIMIT_PAUSE_MS;
-    } else this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
+  #notOpened(fault: Fault, client: string): void {
+    if (fault.code !== 'limit-reached') this.#waiting.next('fresh', this.#held)?.onNoConnection(fault);
+    else if (this.#active.size === 0) this.#waiting.first(client)?.onNoConnection(fault);
+    else {
+      // Out of ports, but connections are open: a waiter may get one of those.
+      const now = performance.now();
+      for (const [other, { until }] of this.#limited) if (now >= until) this.#limited.delete(other);
+      this.#limited.set(client, { fault, until: now + LIMIT_PAUSE_MS });
+    }
   }
 
   #opened(dialled: Dialled): void {
-    const waiter = this.#closed ? null : this.#waiting.next('fresh', this.#held);
+    // Not for those that have their share of the ports: another was to open no more for them either.
+    const waiter = this.#closed ? null : this.#waiting.next('fresh', this.#dialable);
     // No exchange uses it now: the trial of its address has no result yet.
     if (waiter === null) dialled.circuit?.giveBack();
     if (this.#closed || (waiter === null && this.#retired)) {

@@ -102,25 +102,38 @@ export class WaitingLine {
    * Takes the next waiter out of the line: one of the client that holds the fewest
    * connections.
    * @param held how many connections a client holds; null: it may have none now
-   * @param freshComes those that accept only a new one are left to wait for it
+   * @param freshComes whether those of a client that accept only a new one are left to wait for it
    */
-  next(offer: Offer, held: (client: string) => number | null, freshComes = true): ConnectionWaiter | null {
+  next(
+    offer: Offer,
+    held: (client: string) => number | null,
+    freshComes: (client: string) => boolean = () => true,
+  ): ConnectionWaiter | null {
     let best: { readonly client: string; readonly at: number; readonly held: number } | null = null;
     for (const [client, places] of this.#byClient) {
       const count = held(client);
       if (count === null || (best !== null && count >= best.held)) continue;
       const at = places.findIndex(
-        ({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes) && (offer === 'settled' || !waiter.careful)),
+        ({ waiter, fresh }) => offer === 'fresh' || (!(fresh && freshComes(client)) && (offer === 'settled' || !waiter.careful)),
       );
       if (at !== -1) best = { client, at, held: count };
     }
     return best === null ? null : this.#take(best.client, best.at);
   }
 
-  /** The one that came first, of any client. */
-  first(): ConnectionWaiter | null {
-    const [client] = this.#byClient.keys();
+  /** Takes the one that came first, of this client, or by default of the first; null: none waits. */
+  first(client = this.#byClient.keys().next().value): ConnectionWaiter | null {
     return client === undefined ? null : this.#take(client, 0);
+  }
+
+  /** The client that holds the fewest connections; null: none may have one. @param held as for `next` */
+  neediest(held: (client: string) => number | null): string | null {
+    let best: { readonly client: string; readonly held: number } | null = null;
+    for (const client of this.#byClient.keys()) {
+      const count = held(client);
+      if (count !== null && (best === null || count < best.held)) best = { client, held: count };
+    }
+    return best?.client ?? null;
   }
 
   /**

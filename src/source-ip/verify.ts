@@ -203,7 +203,7 @@ export function findCauses(evidence: Evidence): Cause[] {
   return CAUSES.filter(({ fits }) => fits(evidence)).map(({ cause, check }) => ({ cause, check }));
 }
 
-/** A verification as text for people: the result, how it was obtained, and what to do about it. */
+/** A verification as text for people; it may quote what an endpoint sent: the result, how it was obtained, and what to do about it. */
 export function formatVerification(verification: Verification): string {
   const { url, via, observations, remarks, causes } = verification;
   const way = via.length === 0 ? 'directly' : `by ${via.join(', then ')}`;

@@ -4,7 +4,7 @@ import { formatMoment } from '../policy/deny.ts';
 import { describeClass } from '../policy-diff/describe-class.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { reportClasses } from '../policy-diff/format-diff.ts';
-import { bound, escapeText, escapeUnsafe } from '../telemetry/safe-text.ts';
+import { bound, escapeText, printableJson } from '../telemetry/safe-text.ts';
 import type { DeniedGroup, Suggestions } from './propose-changes.ts';
 import type { SeenDenial } from './seen-denials.ts';
 
@@ -156,7 +156,7 @@ export function reportSuggestions(
     problems,
     patch,
   };
-  return `${escapeUnsafe(JSON.stringify(report, null, 2))}\n`;
+  return printableJson(report);
 }
 
 function totalOf(kinds: readonly SeenDenial[]): number {

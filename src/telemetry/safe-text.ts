@@ -20,6 +20,16 @@ export function escapeText(text: string): string {
   return escapeUnsafe(JSON.stringify(text).slice(1, -1)).replaceAll('\\"', '"');
 }
 
+/** The same for text that has its own backslashes, such as quotes of what was sent: they stay as they are. */
+export function printableLine(line: string): string {
+  return escapeUnsafe(JSON.stringify(line).slice(1, -1).replaceAll('\\"', '"').replaceAll('\\\\', '\\'));
+}
+
+/** A document for programs, which people print all the same. */
+export function printableJson(value: unknown): string {
+  return `${escapeUnsafe(JSON.stringify(value, null, 2))}\n`;
+}
+
 /** Nothing in it needs an escape. */
 const PLAIN_TEXT = /^[ !#-[\]-~]*$/;
 

@@ -70,6 +70,8 @@ t.test('no server is there, or another one', async (t) => {
   const stranger = createServer((_req, res) => res.end('hello'));
   const port = await listen(t, stranger);
   t.match(await reload({ admin: `127.0.0.1:${port}` }), { code: 1, err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ });
+  const painter = await listen(t, createServer((_req, res) => res.end(JSON.stringify({ title: 'x\u001b[31m', detail: '\u009b1m' }))));
+  t.match(await reload({ admin: `127.0.0.1:${painter}` }), { code: 1, err: /did not reload \(200\): x\\u001b\[31m\. \\u009b1m\n$/ });
   for (const result of ['applied', 'refused']) {
     const other = await listen(t, createServer((_req, res) => res.end(JSON.stringify({ result }))));
     t.match(await reload({ admin: `127.0.0.1:${other}` }), { code: 1, out: '', err: /did not reload \(200\): it is not the admin port of an eco-egress\.\n$/ }, result);

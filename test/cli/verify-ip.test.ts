@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 import { TLSSocket } from 'node:tls';
 import { join } from 'node:path';
-import { runVerifyIp, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
+import { printVerification, runVerifyIp, type VerifyIpOptions } from '../../src/cli/verify-ip.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
 import type { Verification } from '../../src/source-ip/verify.ts';
 import { recordIo } from '../support/command-io.ts';
@@ -51,6 +51,15 @@ t.test('addresses that take turns do not pass', async (t) => {
   t.match(report.causes[0], { cause: /take turns/ });
   t.match((await verify({ config, url: endpoint.url, expect: [RIGHT] })).out, new RegExp(`WRONG: ${RIGHT} and ${WRONG} were seen, ${RIGHT} is expected`));
   t.match(await verify({ config, url: endpoint.url, expect: [`${RIGHT}, ${WRONG}`] }), { code: 0 });
+});
+
+t.test('what an endpoint sends moves no terminal', async (t) => {
+  const endpoint = await startEchoEndpoint(t, RIGHT);
+  const report = JSON.parse((await verify({ config: writeConfig(t), url: endpoint.url, times: '1', json: true })).out) as Verification;
+  const observations = report.observations.map((observation) => ({ ...observation, seen: null, code: 'tls-certificate' as const, reason: "the certificate is not for x (is not cert's CN: \u001b[31m\u009b1mred\u202e)" }));
+  const text = printVerification({ ...report, observations });
+  t.match(text, "cert's CN: \\u001b[31m\\u009b1mred\\u202e)");
+  t.match(text, /^[\n\x20-\x7e]*$/);
 });
 
 t.test('no answer, and nothing expected', async (t) => {

@@ -40,6 +40,41 @@ t.test('shares, while others wait', async (t) => {
   t.equal(await own, null);
 });
 
+t.test('shares: a pooled connection counts for the client that was the last to use it, and for nobody before', async (t) => {
+  const { budget, clock } = budgetLab({ ports: 100, timeWait: 2000 });
+  const open = (client: string): PortLease | null => budget.take(ECO, 443, 'eco', client, true);
+  const pooled = Array.from({ length: 90 }, () => open('a'));
+  t.ok(pooled.every((lease) => lease !== null), 'as many as there are, as long as they are everybody’s');
+  for (const lease of pooled.slice(0, 60)) {
+    lease?.end('closed');
+    lease?.hold('a');
+    lease?.hold('b');
+  }
+  t.equal(open('a'), null, 'beyond its share: 60 that the NAT keeps, and 10 are free');
+  const others = open('b');
+  t.ok(others, 'which are for others');
+  t.notOk(others?.admits('a'), 'nor those connections, which it could end as well');
+  t.ok(others?.admits('b'));
+  t.ok(others?.admits('c'), 'who has ended none');
+  clock.pass(2000);
+  const again = Array.from({ length: 60 }, () => open('a'));
+  for (const lease of again) lease?.hold('a');
+  t.equal(open('a'), null, 'one that it keeps counts while it is open, too');
+  for (const lease of again) lease?.end('closed');
+  t.equal(open('a'), null);
+  clock.pass(2000);
+  t.ok(open('a'));
+});
+
+t.test('shares: a pooled connection that waits for a port of its client, and then is everybody’s', async (t) => {
+  const { budget } = budgetLab({ whenExhausted: 'queue', ports: 5, timeWait: 2000 });
+  const held = Array.from({ length: 4 }, () => budget.take(ECO, 443, 'eco', 'a'));
+  const waits = budget.wait([ECO], 443, 'eco', NEVER, 'a', true);
+  for (const lease of held) lease?.end('unsent');
+  t.equal((await waits)?.address, ECO);
+  t.equal(Array.from({ length: 5 }, () => budget.take(ECO, 443, 'eco', 'a')).filter((lease) => lease !== null).length, 4, 'four fifths of the other four: that one is not its own');
+});
+
 t.test('shares: clients that hold no port any more are forgotten', async (t) => {
   const { budget, clock } = budgetLab({ ports: 100, timeWait: 2000 });
   // Of all clients, so the place itself is never unused.

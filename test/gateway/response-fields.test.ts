@@ -127,9 +127,22 @@ t.test('a cookie comes back below the prefix, and nowhere else', async (t) => {
     ['a=1; path=/base/api; HttpOnly', 'a=1; HttpOnly; Path=/eco/api'],
     ['a=1; Path=/base/; Secure', 'a=1; Secure; Path=/eco/'],
     ['a=1; Path=/', 'a=1; Path=/eco'],
-    ['a=1; Path=', 'a=1; Path='],
-    ['a=1; Path=x', 'a=1; Path=x'],
+    ['a=1; Path=', 'a=1'],
     ['a=1; Path=/x; Path=/base', 'a=1; Path=/eco'],
+    // curl takes these for the root, Java the one in quotes, and Python the first of two.
+    ['a=1; Path=x', 'a=1'],
+    ['a=1; Path="/"', 'a=1'],
+    ['a=1; Path=/; Path=x', 'a=1'],
+    ['a=1; Path=/base; Path="/"', 'a=1'],
+    // Spaces that Python skips, and an attribute that it ends there.
+    ['a=1; \x85Path=/', 'a=1'],
+    ['a=1; Path=/base; \xa0Path=x', 'a=1'],
+    ['a=1; Path=/base path=/', 'a=1'],
+    ['a=1; HttpOnly path=/', 'a=1'],
+    ['a=1; \x85Domain=example', 'a=1'],
+    ['a=1 path=/', null],
+    ['a=1\tdomain = example', null],
+    ['a=/path=/; Path=/base', 'a=/path=/; Path=/eco'],
     // Below another prefix it would be somebody else's.
     ['a=1; Path=/other', null],
     ['a=1; Path=/basement', null],
@@ -146,8 +159,8 @@ t.test('a cookie comes back below the prefix, and nowhere else', async (t) => {
     ['a', 'a'],
     ['', ''],
     // Of these names for the root alone, by the rules of clients.
-    ['__Host-a=1; Path=/; Secure', '__Host-a=1; Path=/; Secure'],
-    ['__host-a=1; Path=/; Secure', '__host-a=1; Path=/; Secure'],
+    ['__Host-a=1; Path=/; Secure', '__Host-a=1; Secure; Path=/'],
+    ['__host-a=1; Path=/; Secure', '__host-a=1; Secure; Path=/'],
     ['__Secure-a=1; Path=/base; Secure', '__Secure-a=1; Secure; Path=/eco'],
   ] as const) {
     t.equal(map('set-cookie', value), expected, value);
@@ -157,8 +170,9 @@ t.test('a cookie comes back below the prefix, and nowhere else', async (t) => {
   // The directory of the prefix itself is above it: other partners' prefixes are there.
   for (const asked of [{ gateway: ROOT, target: '/' }, { target: '/base' }]) {
     for (const path of ['', '; Path=', '; Path=x', '; Path=/base; Path']) t.equal(map('set-cookie', `a=1${path}; Secure`, asked), 'a=1; Secure; Path=/eco', path);
-    t.equal(map('set-cookie', '__Host-a=1; Secure', asked), '__Host-a=1; Secure');
+    t.equal(map('set-cookie', '__Host-a=1; Secure', asked), '__Host-a=1; Secure; Path=/');
   }
+  t.equal(map('set-cookie2', 'a=1; Version=1; Path=/'), null, 'which Java obeys');
   t.equal(map('set-cookie', 'a=1; Domain=1.2.3.4', { gateway: { ...ROOT, host: '1.2.3.4' } }), 'a=1');
   t.equal(map('set-cookie', 'a=1; Domain=3.4', { gateway: { ...ROOT, host: '1.2.3.4' } }), null);
 });
@@ -179,6 +193,8 @@ t.test('each kind can be switched off', async (t) => {
   t.equal(map('location', '/base/x', off('cookies')), '/base/x');
   t.equal(map('link', '</base/x>', off()), '</base/x>');
   t.equal(map('set-cookie', 'a=1; Path=/base; Secure', off('locations')), 'a=1; Path=/base; Secure');
+  t.equal(map('set-cookie', 'a=1; Path=x; Path="/"; Domain=other', off('cookie-security')), 'a=1; Path=x; Path="/"; Domain=other');
+  t.equal(map('set-cookie2', 'a=1; Version=1; Path=/', off('locations')), 'a=1; Version=1; Path=/');
   t.equal(map('set-cookie', 'a=1; Path=/base; Secure', off('cookies')), 'a=1; Secure; Path=/eco');
   t.equal(map('set-cookie', 'a=1; Path=/other; Secure', off('cookie-security')), 'a=1; Path=/other');
 });
@@ -202,6 +218,7 @@ t.test('the time for a value grows with its length, not faster', async (t) => {
     ['link', (n) => '"\\'.repeat(n)],
     ['link', (n) => '<>'.repeat(n)],
     ['set-cookie', (n) => `a=1${'; Path=/base'.repeat(n)}`],
+    ['set-cookie', (n) => `a=1${' path '.repeat(n)}`],
     ['set-cookie', (n) => `a=1; Domain=${'.'.repeat(n)}`],
   ];
   for (const [name, of] of values) {

@@ -148,6 +148,27 @@ t.test('10,000 requests for things that are not configured add no series', async
   t.equal(accessLines(lab).length, 51 * 201, 'one line for each, every one of them JSON');
 });
 
+t.test('a stranger learns neither hosts nor prefixes: each request has the same answer', async (t) => {
+  const lab = await startLab(t, {
+    configure: (draft) => {
+      draft.clients['pods'] = { addresses: ['127.0.0.2'] };
+    },
+  });
+  const close = 'Connection: close\r\n\r\n';
+  const requests = [
+    ...['/', '/eco/x', '/eco/..%2fx', '/eco//x', '/metrics'].map((path) => `GET ${path} HTTP/1.0\r\n${close}`),
+    ...[ECO, 'x.example'].flatMap((host) => ['/', '/eco/x', '/eco/..%2fx', '/metrics'].map((path) => `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${close}`)),
+    ...[httpAuthority(lab), 'x.example'].map((host) => `GET http://${host}/eco/../x HTTP/1.1\r\nHost: ${host}\r\n${close}`),
+    ...[`${ECO}:443`, 'x.example:443'].map((target) => `CONNECT ${target} HTTP/1.1\r\nHost: x\r\n\r\n`),
+  ];
+  const answers = new Set<string>();
+  for (const request of requests) answers.add((await askRaw(t, lab.port, request, '127.0.0.9')).replaceAll(/[0-9a-f]{12}-[0-9a-z]{9}/g, 'ID'));
+  t.match([...answers], [/^HTTP\/1\.1 403 Egress denied: client-not-allowed\r\n/]);
+  t.equal(answers.size, 1);
+  t.match(await askRaw(t, lab.port, `GET / HTTP/1.0\r\n${close}`, '127.0.0.2'), / 403 Egress denied: host-not-allowed\r\n[^]*not below \/eco/, 'a client is told');
+  t.ok(accessLines(lab).every(({ code, clientAddress }) => code === (clientAddress === '127.0.0.9' ? 'client-not-allowed' : 'host-not-allowed')));
+});
+
 t.test('what goes into a line cannot leave it', async (t) => {
   const lab = await startLab(t);
   const nasty = ['%0a%22%7d', '%1b[31m', '%e2%80%ae', '%c2%85', '%e2%80%a8', '"},{"', '\\u000a', '%F0%9F%92%A9', "';--", '<script>', '${jndi:ldap://x}'];

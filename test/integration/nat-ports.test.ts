@@ -1,4 +1,5 @@
 /** The port budget of a whole proxy: what is refused, what goes on meanwhile, and that nothing is lost. */
+import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -170,6 +171,43 @@ t.test('with a parent on the way, its ports are counted', async (t) => {
   t.match(heard, /^HTTP\/1\.1 503 Egress unavailable: limit-reached/, 'two ports of the partner, but one of the parent');
   t.match(heard, `127.0.0.1:${far.port}: 127.0.0.1: no NAT port is free`);
   t.equal(await sample(lab, 'nat_ports_used'), 2);
+});
+
+t.test('a client that leaves its requests, or has the partner close, takes no more ports than its share', async (t) => {
+  for (const path of ['/left', '/closed', '/websocket']) {
+    const lab = await startLab(t, {
+      configure: (draft) => {
+        nat({ ports: 10 })(draft);
+      },
+      onRequest: (req, res) => {
+        if (req.url === '/closed') res.setHeader('Connection', 'close');
+        if (req.url !== '/left') res.end();
+      },
+    });
+    lab.upstream.http.on('upgrade', (_req, socket: Duplex) => {
+      socket.on('error', () => {}).write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    });
+    const host = `${ECO}:${lab.upstream.httpPort}`;
+    const upgrade = path === '/websocket' ? 'Connection: Upgrade\r\nUpgrade: websocket\r\n' : '';
+    let refused = '';
+    for (let asked = 1; refused === '' && asked <= 20; asked += 1) {
+      const before = lab.upstream.connections;
+      const wire = await openWire(t, lab.port, { from: '127.0.0.2' });
+      wire.send(`GET http://${host}${path} HTTP/1.1\r\nHost: ${host}\r\n${upgrade}\r\n`);
+      if (path === '/left') while (lab.upstream.connections === before && wire.heard === '') await setImmediate();
+      else await answerOf(wire);
+      if (wire.heard.includes(' 503 ')) refused = wire.heard;
+      else if (path === '/left') {
+        wire.socket.resetAndDestroy();
+        while (lab.log.filter(({ code }) => code === 'client-closed').length < asked) await setImmediate();
+      }
+    }
+    t.match(refused, /limit-reached[^]*this client has its share of them/, path);
+    t.equal(await sample(lab, 'nat_ports_used'), 8, 'four fifths');
+    const other = await openWire(t, lab.port, { from: '127.0.0.3' });
+    other.send(`GET http://${host}/x HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    t.match(await answerOf(other), /^HTTP\/1\.1 200 /, 'another client');
+  }
 });
 
 t.test('clients that open a tunnel for each request are named', async (t) => {

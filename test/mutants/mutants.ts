@@ -244,6 +244,8 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('one-client-has-the-nat', 'src/dial/nat-budget.ts', 'test/dial/nat-shares.test.ts', 'return free > 0 && (client === null ||', 'return free > 0 && (client !== undefined ||'),
       mutant('nat-without-end', 'src/dial/nat-budget.ts', 'test/dial/nat-budget.test.ts', 'return free > 0 && (client === null ||', 'return free >= 0 && (client === null ||'),
       mutant('nat-forgets-what-closed', 'src/dial/ports.ts', 'test/dial/nat-budget.test.ts', "if (ending === 'closed') this.#closed.push(now);", "if (ending === 'unsent') this.#closed.push(now);"),
+      mutant('left-requests-cost-no-port', 'src/relay/pool.ts', 'test/relay/pool.test.ts', 'if (!connection.reusable) lease?.hold(connection.client);', ''),
+      mutant('cookie-for-every-prefix', 'src/gateway/response-fields.ts', 'test/gateway/response-fields.test.ts', 'return !(scope && SCOPE.test(attribute));', 'return true;'),
       mutant('tunnels-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress[kind].of(address) >= this.#config[perClient]) throw', 'if (false) throw'),
       mutant('connections-of-one-client', 'src/limits.ts', 'test/limits.test.ts', 'if (this.#byAddress.of(address) >= connectionsPerClient) {', 'if (false) {'),
       mutant('used-up-rate-forgotten', 'src/rate-buckets.ts', 'test/rate-buckets.test.ts', 'if (this.#isFull(place, now)) continue;', 'continue;'),

@@ -316,6 +316,35 @@ t.test('where a limit forbids more connections, what is connected serves', async
   await t.rejects(wait(pool).connection, { code: 'limit-reached', retryAfter: 7 }, 'with nothing connected, there is nothing to wait for');
 });
 
+t.test('a client without a share of the ports: dials for others go on, and its requests take what is connected', async (t) => {
+  const h = await start(t, { size: 8 });
+  const asked: string[] = [];
+  const held: string[] = [];
+  const pool = new UpstreamPool(poolOptions(async (_signal, client) => {
+      asked.push(client);
+      if (client === 'greedy') throw new Fault('limit-reached', 'this client has its share of the NAT ports', { retryAfter: 7 });
+      const { dialled } = await wait(h.pool).connection;
+      return { ...dialled, lease: { hold: (holder: string) => held.push(holder), admits: () => true } };
+    }, { size: 8, queue: 16, queueTimeout: 300 }));
+  t.teardown(() => {
+    pool.destroy();
+  });
+  await t.rejects(wait(pool, 'greedy').connection, { code: 'limit-reached', retryAfter: 7 }, 'nothing is connected that could serve it');
+  const first = await wait(pool, 'modest').connection;
+  const [served, inVain] = [wait(pool, 'greedy'), wait(pool, 'greedy')];
+  await new Promise(setImmediate);
+  t.ok(await wait(pool, 'modest').connection, 'dialled at once, and not given to who waits longer');
+  t.ok(await wait(pool, 'third').connection);
+  t.same(asked.filter((client) => client !== 'greedy'), ['modest', 'modest', 'third']);
+  pool.release(first);
+  t.equal(await served.connection, first);
+  await t.rejects(inVain.connection, { code: 'limit-reached', retryAfter: 7 }, 'in vain: the limit is why');
+  t.same(held, [], 'they serve all');
+  first.abandon();
+  pool.release(first);
+  t.same(held, ['greedy'], 'ended by it');
+});
+
 t.test('a connection that leaves the pool makes room in the share of its client for an idle one', async (t) => {
   const h = await start(t, { size: 4, queue: 8 });
   const [first, second, third] = [await wait(h.pool, 'one').connection, await wait(h.pool, 'one').connection, await wait(h.pool, 'other').connection];
