@@ -1,21 +1,30 @@
 /** Reads the certificates, keys and credentials that the configuration names, and checks that they can be used. */
 import { createPublicKey, type webcrypto, type X509Certificate } from 'node:crypto';
 import { keysOf, parseKeys } from '../identity/key-sources.ts';
-import { authorityNameOf, idOf, isListSignedWith, readRevocationLists } from '../identity/revocation.ts';
+import {
+  authorityNameOf,
+  idOf,
+  isListForAuthority,
+  isListSignedWith,
+  isOutlasted,
+  keyUsageOf,
+  readRevocationLists,
+  USAGE,
+} from '../identity/revocation.ts';
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { type FileReading, messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { serverContext, tryLists } from './tls-context.ts';
-import { readAuthorities, readCertificates, readOwnCertificate, readPem, readTlsFiles, toTheSecond, tryTls } from './tls-files.ts';
+import { readAuthorities, readCertificates, readLists, readOwnCertificate, readTlsFiles, toTheSecond, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: FileReading): TlsServerConfig | null {
   const { complain, warn } = reading;
   const { names = [], certFile, keyFile, clientCaFile, crlFile, clientCertificate = 'none' } = keys;
   const clientCa = readAuthorities(clientCaFile, [...path, 'clientCaFile'], reading);
-  const crl = readPem(crlFile, [...path, 'crlFile'], reading);
+  const crl = readLists(crlFile, [...path, 'crlFile'], reading);
   if (clientCa !== null && clientCertificate === 'none') {
     warn(
       'no-effect',
@@ -45,6 +54,8 @@ function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certif
   });
 }
 
+const COMPLETE_LIST = 'Put the complete list of the authority in its place.';
+
 /**
  * OpenSSL refuses every certificate of an authority without a current list: that is reported now.
  * @returns whether no fault was found
@@ -70,16 +81,13 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
     complain(path, `TLS cannot use the lists: ${messageOf(error)}.`, 'Export the file again.');
     return false;
   }
+  const known = lists.filter((list) => list !== null);
   lists.forEach((list, index) => {
     const which = `List ${index + 1} of ${lists.length} in the file`;
     if (list === null) {
       complain(path, `${which} is damaged.`, 'Export the file again.');
     } else if (list.delta) {
-      complain(
-        path,
-        `${which} has only the changes since another list (delta CRL), and is not used.`,
-        'Put the complete list of the authority in its place.',
-      );
+      complain(path, `${which} has only the changes since another list (delta CRL), and is not used.`, COMPLETE_LIST);
     } else if (list.unknown) {
       complain(
         path,
@@ -87,16 +95,17 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         'Have the authority issue the list without this extension, or do not mark it as critical.',
       );
     } else {
-      const { from, until } = list;
-      warn(
-        'files',
-        path,
-        `${which} is valid only from ${toTheSecond(from)}: until then every certificate of its authority is refused.`,
-        'Check the clock here, or fetch the current list from the authority.',
-        'value',
-        { until: from },
-      );
-      if (until !== null)
+      const { series, from, until } = list;
+      if (!known.some((other) => other.series === series && other.from < from))
+        warn(
+          'files',
+          path,
+          `${which} is valid only from ${toTheSecond(from)}: until then every certificate of its authority is refused.`,
+          'Check the clock here, or fetch the current list from the authority.',
+          'value',
+          { until: from },
+        );
+      if (until !== null && !isOutlasted(list, known))
         warn(
           'expired',
           path,
@@ -113,6 +122,8 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
   for (const authority of authorities) {
     const subject = quoteValue(authority.subject.replaceAll('\n', ', '));
     const own = lists.flatMap((list, index) => (list?.issuer === authorityNameOf(authority) ? index : []));
+    const issuer = idOf(authority)?.issuer ?? null;
+    const ofIssuer = known.filter((list) => list.issuer === issuer);
     if (own.length === 0) {
       complain(
         path,
@@ -125,15 +136,33 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`,
         'Fetch the current list, or put the current certificate of the authority into clientCaFile.',
       );
-    } else if (!names.has(idOf(authority)?.issuer ?? null)) {
+    } else if (((keyUsageOf(authority) ?? USAGE.lists) & USAGE.lists) === 0) {
+      complain(
+        path,
+        `The key usage of the authority ${subject} does not permit it to sign lists: every certificate of it would be refused.`,
+        'Have its certificate issued again with cRLSign, or remove crlFile.',
+      );
+    } else if (!names.has(issuer)) {
       // OpenSSL looks for each certificate of a chain in the list of its issuer, and verifies that list, too.
       complain(
         path,
         `The authority ${subject} was issued by one that is not in clientCaFile: with lists, every certificate of it would be refused.`,
         'Add the certificate of that authority to clientCaFile, and its list to this file.',
       );
+    } else if (ofIssuer.length > 0 && !ofIssuer.some((list) => isListForAuthority(list, authority))) {
+      complain(
+        path,
+        `No list of the file says whether the authority ${subject} itself is revoked (those of its issuer are for other certificates, some reasons or a distribution point): every certificate of it would be refused.`,
+        COMPLETE_LIST,
+      );
     }
   }
+  if (known.every(({ scope }) => scope === 'authorities'))
+    complain(
+      path,
+      'The file has lists for the certificates of authorities only: every certificate of a client would be refused.',
+      COMPLETE_LIST,
+    );
   return fit;
 }
 

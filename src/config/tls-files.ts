@@ -121,8 +121,20 @@ export function tryTls(use: () => unknown, path: Path, complain: Complain): void
   }
 }
 
+/** Lists of revoked certificates alone, in PEM with a line for each BEGIN; null: no file, or a fault was reported. */
+export function readLists(file: string | undefined, path: Path, reading: FileReading): string | null {
+  const found = readPem(file, path, reading);
+  const blocks = found === null ? null : readBlocks(found, path, reading.complain);
+  return (
+    blocks
+      ?.filter(({ label }) => label === 'X509 CRL')
+      .map(({ text }) => text)
+      .join('') ?? null
+  );
+}
+
 /** Null: no file, or a fault was reported. */
-export function readPem(file: string | undefined, path: Path, reading: FileReading): string | null {
+function readPem(file: string | undefined, path: Path, reading: FileReading): string | null {
   return pemIn(file === undefined ? null : readNamedFile(file, path, reading), path, reading);
 }
 
@@ -235,20 +247,28 @@ const CERTIFICATE_LABELS: ReadonlySet<string> = new Set(['CERTIFICATE', 'X509 CE
 
 /**
  * In the order of the text; anything between blocks is a comment. A block ends
- * where its END line does, whether or not a line break follows.
- *
- * @returns the label of a block without its END line, where there is one
+ * where its END line does, whether or not a line break follows. Null: a block
+ * without its END line was reported.
  */
-function readBlocks(text: string): readonly PemBlock[] | { readonly unfinished: string } {
+function readBlocks(text: string, path: Path, complain: Complain): readonly PemBlock[] | null {
+  const fail = (label: string): null => {
+    const which = /^(?:X509 )?([A-Z0-9 ]{1,40})$/.exec(label)?.[1] ?? 'PEM';
+    complain(
+      path,
+      `The file ends inside a ${which} block, or its END line is damaged.`,
+      'Export the file again: it may have been cut off.',
+    );
+    return null;
+  };
   const blocks: PemBlock[] = [];
   for (let at = text.indexOf(BEGIN); at !== -1;) {
     const nameEnd = text.indexOf(DASHES, at + BEGIN.length);
-    if (nameEnd === -1) return { unfinished: 'a block' };
+    if (nameEnd === -1) return fail('');
     const label = text.slice(at + BEGIN.length, nameEnd);
     const end = `-----END ${label}-----`;
     const bodyEnd = text.indexOf(end, nameEnd);
     const next = text.indexOf(BEGIN, nameEnd);
-    if (bodyEnd === -1 || (next !== -1 && next < bodyEnd)) return { unfinished: /^[A-Z0-9 ]{1,40}$/.test(label) ? label : 'a block' };
+    if (bodyEnd === -1 || (next !== -1 && next < bodyEnd)) return fail(label);
     blocks.push({ label, text: `${text.slice(at, bodyEnd)}${end}\n` });
     at = next;
   }
@@ -267,15 +287,8 @@ interface PemCertificates {
 
 /** Everything that the text should contain, or null after a reported fault: never a part of it. */
 export function readCertificates(text: string, path: Path, complain: Complain): PemCertificates | null {
-  const blocks = readBlocks(text);
-  if ('unfinished' in blocks) {
-    complain(
-      path,
-      `The file ends inside ${blocks.unfinished === 'a block' ? blocks.unfinished : `a ${blocks.unfinished} block`}, or its END line is damaged.`,
-      'Export the file again: it may have been cut off.',
-    );
-    return null;
-  }
+  const blocks = readBlocks(text, path, complain);
+  if (blocks === null) return null;
   if (blocks.some(({ label }) => label === 'TRUSTED CERTIFICATE')) {
     complain(
       path,
@@ -324,12 +337,11 @@ const LOCKED = /^Proc-Type: 4,ENCRYPTED/m;
  * @param certificates of the certificate file, its own first; null: they were faulty
  */
 function readKey(text: string, certificates: PemCertificates | null, path: Path, complain: Complain): string | null {
-  const blocks = readBlocks(text);
-  const keys = 'unfinished' in blocks ? [] : blocks.filter(({ label }) => label.endsWith('PRIVATE KEY'));
+  const blocks = readBlocks(text, path, complain);
+  if (blocks === null) return null;
+  const keys = blocks.filter(({ label }) => label.endsWith('PRIVATE KEY'));
   const [block] = keys;
-  if ('unfinished' in blocks) {
-    complain(path, 'The file ends inside a block, or its END line is damaged.', 'Export the file again: it may have been cut off.');
-  } else if (block === undefined) {
+  if (block === undefined) {
     complain(
       path,
       `The file holds no private key${alsoHolds(blocks.map(({ label }) => quoteValue(label)))}.`,

@@ -18,6 +18,12 @@ export interface RevocationList {
   readonly delta: boolean;
   /** It has a critical extension that OpenSSL does not know, or one of its entries has: then it is not used (RFC 5280 §5.2, §5.3). */
   readonly unknown: boolean;
+  /** Which certificates it is for (RFC 5280 §5.2.5); `none`: OpenSSL does not use it, as one that is indirect or for some reasons only. */
+  readonly scope: 'all' | 'users' | 'authorities' | 'none';
+  /** It is only for certificates that have one of these names of distribution points, in DER; empty: for others, too. */
+  readonly points: readonly Buffer[];
+  /** The same for all issues of one list: authority, its key, scope. Of those, OpenSSL uses the latest that is valid. */
+  readonly series: string;
   /** Serial numbers, their DER in hexadecimal. */
   readonly revoked: ReadonlySet<string>;
 }
@@ -55,9 +61,17 @@ const LAST_CHARACTER = 0x10ffff;
 const UTC_TIME = 0x17;
 const GENERALIZED_TIME = 0x18;
 const EXPLICIT_0 = 0xa0;
+const EXPLICIT_3 = 0xa3;
 /** Object identifiers of extensions, the content of their DER in hexadecimal (RFC 5280 §5.2.4, §5.2.5, §5.2.1, §5.3.3). */
 const DELTA_INDICATOR = '551d1b';
-const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, '551d1c', '551d23']);
+const ISSUING_POINT = '551d1c';
+const AUTHORITY_KEY = '551d23';
+const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, ISSUING_POINT, AUTHORITY_KEY]);
+/** Tags in an issuing distribution point: only certificates of users, only those of authorities; some reasons, indirect, attribute certificates. */
+const ONLY = [0x81, 0x82, 0x83, 0x84, 0x85];
+const KEY_USAGE = '551d0f';
+/** Bits of the key usage (RFC 5280 §4.2.1.3). */
+export const USAGE = { signatures: 0x80, certificates: 0x04, lists: 0x02 } as const;
 const CERTIFICATE_ISSUER: ReadonlySet<string> = new Set(['551d1d']);
 const RSA_PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
 /** Those of which OpenSSL knows signatures, each once; null: the signature has its own. */
@@ -98,10 +112,16 @@ function listsIn(pem: string): Buffer[] {
   return [...pem.matchAll(LIST)].map(([, base64 = '']) => Buffer.from(base64, 'base64'));
 }
 
-/** When the first list in a PEM text is out of date, ms since the epoch; null: none says so. */
+/** When the first list in a PEM text is out of date, with no later issue of it beside it, ms since the epoch; null: none says so. */
 export function firstListEnd(pem: string): number | null {
-  const ends = readRevocationLists(pem).flatMap((list) => list?.until ?? []);
+  const lists = readRevocationLists(pem).filter((list) => list !== null);
+  const ends = lists.flatMap((list) => (isOutlasted(list, lists) ? [] : (list.until ?? [])));
   return ends.length === 0 ? null : Math.min(...ends);
+}
+
+/** Whether one of these is another issue of the list, and valid for longer. */
+export function isOutlasted(list: RevocationList, lists: readonly RevocationList[]): boolean {
+  return lists.some(({ series, until }) => series === list.series && (until ?? Infinity) > (list.until ?? Infinity));
 }
 
 /** Null: not a certificate. */
@@ -112,9 +132,32 @@ export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
     : null;
 }
 
-/** Whether one of these lists contains the certificate. */
+/** Whether one of these lists that OpenSSL uses now contains the certificate. */
 export function isRevoked(lists: readonly RevocationList[], { issuer, serial }: CertificateId): boolean {
-  return lists.some((list) => list.issuer === issuer && list.revoked.has(serial));
+  return lists.some((list) => list.issuer === issuer && list.revoked.has(serial) && !isReplaced(list, lists, Date.now()));
+}
+
+/** By a later issue of it, or by one that is valid where it is not. */
+function isReplaced(list: RevocationList, lists: readonly RevocationList[], now: number): boolean {
+  const isValid = ({ from, until }: RevocationList): boolean => from <= now && now < (until ?? Infinity);
+  return lists.some((other) => {
+    if (other.series !== list.series) return false;
+    return isValid(other) === isValid(list) ? other.from > list.from : isValid(other);
+  });
+}
+
+/** Whether a list is for the certificate of this authority. */
+export function isListForAuthority({ scope, points }: RevocationList, { raw }: { readonly raw: Buffer }): boolean {
+  return (scope === 'all' || scope === 'authorities') && (points.length === 0 || points.some((point) => raw.includes(point)));
+}
+
+/** What the key of a certificate is for (RFC 5280 §4.2.1.3), the first eight bits, which Node does not show; null: for everything. */
+export function keyUsageOf({ raw }: { readonly raw: Buffer }): number | null {
+  const last = certificateFields(raw).at(-1);
+  const extensions = last?.tag === EXPLICIT_3 ? listExtensions(raw, elementAt(raw, last.from, last.to)) : [];
+  const usage = extensions.find(({ id }) => id === KEY_USAGE)?.value;
+  // The first byte of a bit string counts bits that are not used.
+  return usage?.tag === BIT_STRING ? (raw[usage.from + 1] ?? 0) : null;
 }
 
 /** The name of an authority, as in `RevocationList.issuer`. Null: not a certificate. */
@@ -147,22 +190,46 @@ function readList(der: Buffer): RevocationList | null {
     const more = date.to === entry.to ? null : elementAt(der, date.to, entry.to);
     unknown ||= more !== null && listExtensions(der, more).some(({ id, critical }) => critical && !CERTIFICATE_ISSUER.has(id));
   }
+  const name = distinguishedName(der, issuer);
+  const valueOf = (wanted: string): Element | null => extensions.find(({ id }) => id === wanted)?.value ?? null;
+  const scope = scopeOf(der, valueOf(ISSUING_POINT));
+  const key = valueOf(AUTHORITY_KEY);
   return {
-    issuer: distinguishedName(der, issuer),
+    issuer: name,
     from,
     until,
     delta: extensions.some(({ id }) => id === DELTA_INDICATOR),
     unknown,
+    ...scope,
+    series: JSON.stringify([name, key === null ? '' : base64Of(der, key), scope]),
     revoked,
   };
 }
 
+/** RFC 5280 §5.2.5. @param point null: the list has none */
+function scopeOf(der: Buffer, point: Element | null): Pick<RevocationList, 'scope' | 'points'> {
+  const parts = point === null ? [] : (childrenOf(der, point) ?? []);
+  const [users, authorities, ...unused] = ONLY.map((tag) => parts.some((part) => part.tag === tag && der[part.to - 1] !== 0));
+  const names = parts.find(({ tag }) => tag === EXPLICIT_0);
+  const [name] = names === undefined ? [] : (childrenOf(der, names) ?? []);
+  return {
+    scope: unused.includes(true) || (users && authorities) ? 'none' : users ? 'users' : authorities ? 'authorities' : 'all',
+    // Copies: these do not keep the list, which may have megabytes.
+    points: (name === undefined ? null : childrenOf(der, name))?.map(({ at, to }) => Buffer.from(der.subarray(at, to))) ?? [],
+  };
+}
+
 /** RFC 5280 §4.1. @param list null: there are none */
-function listExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean }[] {
+function listExtensions(der: Buffer, list: Element | null): { id: string; critical: boolean; value: Element | null }[] {
   return (
     (list === null ? null : childrenOf(der, list))?.map((extension) => {
-      const [id, critical] = childrenOf(der, extension) ?? [];
-      return { id: id === undefined ? '' : numberOf(der, id), critical: critical?.tag === BOOLEAN };
+      const [id, critical, ...rest] = childrenOf(der, extension) ?? [];
+      const value = rest[0] ?? critical;
+      return {
+        id: id === undefined ? '' : numberOf(der, id),
+        critical: critical?.tag === BOOLEAN,
+        value: value === undefined ? null : elementAt(der, value.from, value.to),
+      };
     }) ?? []
   );
 }

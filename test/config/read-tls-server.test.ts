@@ -22,6 +22,13 @@ const { privateKey: noCertificate } = generateKeyPairSync('ec', { namedCurve: 'P
 const revoking = await createRevokingAuthority('revoking');
 const below = await revoking.subordinate('below');
 
+const noLists = await createRevokingAuthority('no lists', false);
+/** A list with an issuing distribution point, whose content is in hexadecimal. */
+const scoped = (...parts: string[]): Promise<string> => {
+  const content = parts.join('');
+  return revoking.list([], undefined, { extensions: [new Extension('2.5.29.28', true, Buffer.from(`30${(content.length / 2).toString(16).padStart(2, '0')}${content}`, 'hex'))] });
+};
+
 const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/tls.crt': `${ours.certPem}${authority.certPem}`,
   '/etc/eco/tls.key': ours.keyPem,
@@ -47,6 +54,19 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/unknown.crl': await revoking.list([], undefined, { extensions: [new Extension('1.2.3.4', true, Buffer.from('0500', 'hex'))] }),
   '/etc/eco/entry.crl': await revoking.list([], undefined, { entries: [{ serialNumber: '05', extensions: [new Extension('1.2.3.4', true, Buffer.from('0500', 'hex'))] }] }),
   '/etc/eco/known.crl': await revoking.list([], undefined, { extensions: [new Extension('1.2.3.4', false, Buffer.from('0500', 'hex')), new Extension('2.5.29.28', true, Buffer.from('3000', 'hex'))] }),
+  // For other certificates than those that a chain needs (RFC 5280 §5.2.5).
+  '/etc/eco/point.crl': await scoped('a014a0128610', Buffer.from('http://crl/1.crl').toString('hex')),
+  '/etc/eco/users.crl': await scoped('8101ff'),
+  '/etc/eco/authorities.crl': await scoped('8201ff'),
+  '/etc/eco/reasons.crl': await scoped('83020640'),
+  '/etc/eco/indirect.crl': await scoped('8401ff'),
+  '/etc/eco/attributes.crl': await scoped('8501ff'),
+  '/etc/eco/halves.crl': `${await scoped('8101ff')}${await scoped('8201ff')}`,
+  '/etc/eco/joined.crl': `${(await below.list([])).trimEnd()}${await revoking.list([])}`,
+  '/etc/eco/cut.crl': `${await revoking.list([])}${(await below.list([])).slice(0, 100)}`,
+  '/etc/eco/issues.crl': `${await revoking.list([], new Date(0), { thisUpdate: new Date(-1) })}${await revoking.list([])}${await revoking.list([], new Date(4e12), { thisUpdate: new Date(3e12) })}`,
+  '/etc/eco/noLists.pem': noLists.certPem,
+  '/etc/eco/noLists.crl': await noLists.list([]),
   '/etc/eco/damaged.crl': (await revoking.list([])).replace(/\n[^-]{20}/, '\n'),
 };
 
@@ -75,6 +95,7 @@ t.test('what is good is taken over', async (t) => {
     [`{ names: "ECO-EGRESS.eco-egress.svc., a.egress.example", certFile: tls.crt, keyFile: /etc/eco/tls.key }`, base],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: request }`, { ...base, clientCa: authority.certPem, clientCertificate: 'request' }],
     [`{ ${WHOLE}, clientCaFile: clients.pem, clientCertificate: require }`, { ...base, clientCa: authority.certPem, clientCertificate: 'require' }],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: issues.crl, clientCertificate: require }`, { ...base, clientCa: normal(revoking.certPem), crl: FILES['/etc/eco/issues.crl'], clientCertificate: 'require' }],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: revoked.crl, clientCertificate: require }`, { ...base, clientCa: normal(revoking.certPem), crl: FILES['/etc/eco/revoked.crl'], clientCertificate: 'require' }],
   ] as const) {
     const result = load(text);
@@ -113,6 +134,12 @@ t.test('each fault is reported at its key', async (t) => {
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: unknown.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 1 of 1 in the file has a critical extension/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: entry.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /List 1 of 1 in the file has a critical extension/ }]],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: known.crl, clientCertificate: require }`, []],
+    ...['point', 'users', 'reasons', 'indirect', 'attributes'].map((name): (typeof table)[number] => [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: ${name}.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /No list of the file says whether the authority "CN=revoking" itself is revoked/ }]]),
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: authorities.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /for the certificates of authorities only/ }]],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: halves.crl, clientCertificate: require }`, []],
+    [`{ ${WHOLE}, clientCaFile: chain.pem, crlFile: joined.crl, clientCertificate: require }`, []],
+    [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: cut.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /ends inside a CRL block/ }]],
+    [`{ ${WHOLE}, clientCaFile: noLists.pem, crlFile: noLists.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=no lists" does not permit it to sign lists/ }]],
     [`{ ${WHOLE}, clientCaFile: both.pem, crlFile: revoked.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /no list of the authority "CN=/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: below.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],
     [`{ ${WHOLE}, clientCaFile: below.pem, crlFile: two.crl, clientCertificate: require }`, [{ path: 'tlsServer.crlFile', problem: /"CN=below" was issued by one that is not in clientCaFile/ }]],

@@ -1,7 +1,7 @@
 /** Lists of revoked certificates: what they say, and every way in which one can be damaged. */
 import t from 'tap';
 import { constants, generateKeyPairSync, sign, X509Certificate } from 'node:crypto';
-import { authorityNameOf, idOf, isListSignedWith, isRevoked, readRevocationLists } from '../../src/identity/revocation.ts';
+import { authorityNameOf, firstListEnd, idOf, isListSignedWith, isRevoked, readRevocationLists } from '../../src/identity/revocation.ts';
 import { createRevokingAuthority } from '../support/revoking-authority.ts';
 
 const [one, other] = await Promise.all([createRevokingAuthority('one'), createRevokingAuthority('other')]);
@@ -23,6 +23,24 @@ t.test('a list names its authority, its end, and what it revokes', async (t) => 
   t.notOk(has(good), 'another number');
   t.notOk(has(elsewhere), 'the same number of another authority');
   t.equal(idOf(new X509Certificate(elsewhere.certPem))?.serial, idOf(new X509Certificate(revoked.certPem))?.serial);
+});
+
+t.test('of several issues of a list, the latest valid one counts', async (t) => {
+  const id = idOf(new X509Certificate(revoked.certPem)) ?? { issuer: '', serial: '' };
+  const ago = (hours: number): { thisUpdate: Date } => ({ thisUpdate: new Date(Date.now() - hours * 3_600_000) });
+  const [late, early] = [new Date(Date.now() + 2e9), new Date(Date.now() + 1e9)];
+  const later = await one.list([], late, ago(1));
+  for (const [issues, revokes, end] of [
+    [[await one.list([revoked], early, ago(2)), later], false, late],
+    [[later, await one.list([revoked], early, ago(0.5))], true, late],
+    [[await one.list([revoked], early, ago(3)), await one.list([], new Date(Date.now() - 1000), ago(2))], true, early],
+    [[await one.list([revoked], early, ago(2)), await one.list([], late, ago(-1))], true, late],
+    [[await one.list([revoked], early), await other.list([], late)], true, early],
+  ] as const) {
+    const text = issues.join('');
+    t.equal(isRevoked(readRevocationLists(text).filter((list) => list !== null), id), revokes);
+    t.equal(firstListEnd(text), Math.floor(end.getTime() / 1000) * 1000);
+  }
 });
 
 t.test('a text that was read last is not read again', async (t) => {

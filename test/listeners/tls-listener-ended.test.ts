@@ -206,6 +206,15 @@ t.test('a certificate on the list of revoked ones', async (t) => {
   t.notOk(kept.socket.destroyed, 'another one goes on');
   t.match(await ask(t, lab, two), { status: 403 });
   t.match(await ask(t, lab, three), { status: 200 });
+
+  // An earlier issue has it, as while it was on hold: OpenSSL uses the later one.
+  lab.files['/lab/revoked.crl'] = `${await revoking.list(clients, undefined, { thisUpdate: new Date(Date.now() - 7_200_000) })}${await revoking.list(clients.slice(0, 2))}`;
+  t.match(await lab.reload((draft) => {
+    Object.assign(draft, { clients: CLIENTS });
+    draft.rules[0] = { clients: Object.keys(CLIENTS), destinations: ['eco'] };
+  }), { result: 'applied', tunnelsCut: 0 });
+  t.match(await ask(t, lab, three), { status: 200 });
+  t.notOk(kept.socket.destroyed);
 });
 
 t.test('an authority that another one issued is trusted by itself, and with lists beside that one', async (t) => {

@@ -19,12 +19,12 @@ export interface RevokingAuthority {
 
 const generate = (): Promise<webcrypto.CryptoKeyPair> => webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify']);
 const aDay = (): { notBefore: Date; notAfter: Date } => ({ notBefore: new Date(Date.now() - HOUR), notAfter: new Date(Date.now() + 24 * HOUR) });
-const ofAuthorities = (): (BasicConstraintsExtension | KeyUsagesExtension)[] => [new BasicConstraintsExtension(true, undefined, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true)];
+const ofAuthorities = (signsLists = true): (BasicConstraintsExtension | KeyUsagesExtension)[] => [new BasicConstraintsExtension(true, undefined, true), signsLists ? new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true) : new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true)];
 
 /** @param commonName as UTF8String or PrintableString, unless it says otherwise */
-export async function createRevokingAuthority(commonName: string | { bmpString: string } | { universalString: string }): Promise<RevokingAuthority> {
+export async function createRevokingAuthority(commonName: string | { bmpString: string } | { universalString: string }, signsLists = true): Promise<RevokingAuthority> {
   const keys = await generate();
-  return authorityOf(await X509CertificateGenerator.createSelfSigned({ name: new Name([typeof commonName === 'string' ? { CN: [commonName] } : { CN: [commonName] }]), keys, serialNumber: '01', signingAlgorithm: SIGNING, extensions: ofAuthorities(), ...aDay() }), keys);
+  return authorityOf(await X509CertificateGenerator.createSelfSigned({ name: new Name([typeof commonName === 'string' ? { CN: [commonName] } : { CN: [commonName] }]), keys, serialNumber: '01', signingAlgorithm: SIGNING, extensions: ofAuthorities(signsLists), ...aDay() }), keys);
 }
 
 function authorityOf(own: Certificate, keys: webcrypto.CryptoKeyPair): RevokingAuthority {
