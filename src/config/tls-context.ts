@@ -2,7 +2,7 @@
  * OpenSSL's settings for TLS on either side. The loader and the handshakes call
  * these same functions, so a file that loads can be served.
  */
-import { constants } from 'node:crypto';
+import { constants, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
 import { isDeepStrictEqual } from 'node:util';
 import type { TlsServerConfig, UpstreamTlsConfig } from './config.ts';
@@ -69,4 +69,38 @@ export function serverContext(config: TlsServerConfig): SecureContext {
 /** The same for lists of revoked certificates alone. @throws OpenSSL's error for those that it cannot use */
 export function tryLists(crl: string): void {
   if (latestContext?.config.crl !== crl) createSecureContext({ crl });
+}
+
+/** The certificates of a text that has nothing else. */
+export function certificatesIn(pem: string | null): X509Certificate[] {
+  return splitCertificates(pem).map((each) => new X509Certificate(each));
+}
+
+/** The same, each as its own text. */
+export function splitCertificates(pem: string | null): string[] {
+  return pem?.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+}
+
+/**
+ * Until when a verified certificate is trusted, ms since the epoch: until the
+ * first certificate of its chain expires. OpenSSL does not say which chain it
+ * has verified, so the one that lasts longest counts.
+ *
+ * @param certificate with the others that the peer has sent
+ * @param authorities those that are trusted; if none of them issued it, its own end counts
+ */
+export function trustedUntil(certificate: X509Certificate, authorities: readonly X509Certificate[]): number {
+  // One that is not a time is not verified.
+  const endOf = ({ validToDate }: X509Certificate): number => validToDate.getTime() || 0;
+  const others = new Set(authorities);
+  for (let next = certificate.issuerCertificate; next !== undefined; next = next.issuerCertificate) others.add(next);
+  // The one that is reached for longest goes first, so nothing reaches another one for longer afterwards.
+  const reached = new Map([[certificate, endOf(certificate)]]);
+  for (let [first] = reached; first !== undefined; [first] = [...reached].sort(([, one], [, two]) => two - one)) {
+    const [issued, until] = first;
+    if (authorities.includes(issued)) return until;
+    reached.delete(issued);
+    for (const other of others) if (issued.checkIssued(other) && others.delete(other)) reached.set(other, Math.min(until, endOf(other)));
+  }
+  return endOf(certificate);
 }

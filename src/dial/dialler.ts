@@ -20,7 +20,7 @@ import type { PortBudget } from './nat-budget.ts';
 import { encodeProxyHeader, type ProxiedClient } from './proxy-header.ts';
 import { checkAddresses, createResolver, type KnownNames, type Resolver } from './resolver.ts';
 import { HandshakeCut, lateTlsFault } from './tls-fault.ts';
-import { secure } from './tls.ts';
+import { secure, trustEndOf } from './tls.ts';
 
 interface DiallerOptions {
   readonly resolver: Resolver;
@@ -207,7 +207,7 @@ export function createDialler(options: DiallerOptions): Dialler {
           socket,
           tlsMs: now() - connected,
           attempts,
-          certificateEnds: socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0,
+          certificateEnds: trustEndOf(socket),
           tlsFault,
         };
       } catch (error) {

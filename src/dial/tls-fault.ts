@@ -2,6 +2,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { Fault, type FaultOptions } from '../errors.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
+import { certificatesIn } from '../config/tls-context.ts';
 import { errorCode } from './lookup.ts';
 
 /** OpenSSL's verify results under Node's names (UNSPECIFIED: those that have none there), and Node's own name check. */
@@ -26,6 +27,8 @@ export interface TlsAttempt {
   readonly keys: string;
   /** The upstream's own certificate, with the others that it sent; none of it has been verified. */
   readonly leaf?: X509Certificate | undefined;
+  /** The upstream has sent nothing before its alert. */
+  readonly atOnce?: boolean;
 }
 
 /**
@@ -35,18 +38,14 @@ export interface TlsAttempt {
  * certificate only after the handshake, with the first read
  */
 export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
-  const { where, name, config, keys, leaf } = attempt;
+  const { where, name, config, keys, leaf, atOnce = false } = attempt;
   const code = errorCode(error);
   const named = code || error.message;
   const fault = (kind: 'tls-certificate' | 'tls-failed', detail: string, remedy: string): Fault =>
     new Fault(kind, detail, { subject: where, remedy, cause: error, ...alertOf(error) });
 
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return fault(
-      'tls-certificate',
-      `the certificate is not for ${name} (${altNames(error)})`,
-      `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`,
-    );
+    return fault('tls-certificate', `the certificate is not for ${name} (${altNames(error)})`, otherName(keys));
   if (CERTIFICATE_ERROR_CODE.test(code)) {
     const [finding, remedy] = (leaf === undefined ? null : explainChain(code, leaf, attempt)) ?? [
       certificateFinding(code, error),
@@ -59,6 +58,14 @@ export function tlsFault(error: Error, attempt: TlsAttempt): Fault {
       'tls-failed',
       `what came back is not TLS (${named})`,
       'The upstream may speak plain HTTP on this port: use an http:// URL, or the port where it serves TLS.',
+    );
+  if (code.endsWith('_UNRECOGNIZED_NAME')) return fault('tls-failed', `the upstream does not serve ${name} (${named})`, otherName(keys));
+  // Before its own certificate it asks for none, and has seen no more than what we offer.
+  if (atOnce && code.endsWith('_HANDSHAKE_FAILURE'))
+    return fault(
+      'tls-failed',
+      `the upstream accepts nothing that is offered (${named})`,
+      `Check there which cipher suites, curves and kinds of certificates it has for ${name}; some servers answer so for a name that they do not serve.`,
     );
   if (WANTS_CERTIFICATE.test(code)) {
     const remedy =
@@ -83,6 +90,8 @@ export function lateTlsFault(error: Error, attempt: TlsAttempt): Fault {
   });
 }
 
+const otherName = (keys: string): string =>
+  `Check that the right host is dialled; if its certificate has another name, set ${keys}.serverName to it.`;
 const WHAT_TLS = 'Check that the upstream serves TLS 1.2 or later with HTTP/1.1 on this port.';
 
 /** The connection was closed or reset before the handshake was done: nothing was sent, and the upstream has not given a reason. */
@@ -133,12 +142,16 @@ function alertOf(error: Error): Pick<FaultOptions, 'facts'> {
   return id === undefined ? {} : { facts: { alert: { id, message: name.toLowerCase() } } };
 }
 
+/** A certificate may have no subject (RFC 5280 §4.1.2.6), or of an odd authority no issuer. */
+const inOneLine = (name: string): string => name.replaceAll('\n', ', ') || '(no name)';
+
 type ChainFinding = readonly [finding: string, remedy: string];
 const hasNotExpired = ({ validToDate }: X509Certificate): boolean => Date.now() < validToDate.getTime();
 
 /** What the chain that was sent says besides; null: nothing. */
 function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt): ChainFinding | null {
   if (NO_ISSUER.test(code)) return missingIssuer(leaf, attempt);
+  if (code === 'CERT_SIGNATURE_FAILURE') return otherKey(leaf, attempt);
   return code === 'CERT_HAS_EXPIRED' && hasNotExpired(leaf) ? expiredIssuer(leaf, attempt) : null;
 }
 
@@ -150,7 +163,7 @@ function explainChain(code: string, leaf: X509Certificate, attempt: TlsAttempt):
 function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let last = leaf;
   for (let next = last.issuerCertificate; next !== undefined; next = next.issuerCertificate) if (last.checkIssued(next)) last = next;
-  const issuer = last.issuer.replaceAll('\n', ', ');
+  const issuer = inOneLine(last.issuer);
   const sent = leaf.issuerCertificate === undefined ? 'its own certificate alone' : 'an incomplete chain';
   const add =
     config.ca === null
@@ -162,6 +175,21 @@ function missingIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Cha
   ];
 }
 
+/** The certificate of an authority that was made anew, with the same name: without key identifiers, OpenSSL takes it for the one that has signed. Null: it is not one that is trusted here. */
+function otherKey(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding | null {
+  const trusted = certificatesIn(config.ca);
+  for (let sent: X509Certificate | undefined = leaf; sent !== undefined; sent = sent.issuerCertificate) {
+    const certificate = sent;
+    const namesakes = trusted.filter((authority) => certificate.checkIssued(authority));
+    if (namesakes.every((authority) => certificate.verify(authority.publicKey))) continue;
+    return [
+      `the certificate of ${inOneLine(sent.subject)} is signed by ${inOneLine(sent.issuer)}, but with another key than that of this name in ${keys}.caFile, so it is not trusted here`,
+      `If the authority has a new key, put its current certificate into ${keys}.caFile, and take the former one out.`,
+    ];
+  }
+  return null;
+}
+
 /** The upstream's own certificate has not expired: another one of its chain has, or the authority itself. */
 function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): ChainFinding {
   let sent: X509Certificate | undefined = leaf;
@@ -169,7 +197,7 @@ function expiredIssuer(leaf: X509Certificate, { config, keys }: TlsAttempt): Cha
   if (sent === undefined || config.ca?.includes(sent.toString()) === true)
     return [EXPIRED_AUTHORITY, `Put the renewed certificate of the authority into ${keys}.caFile; if there is none, check the clock here.`];
   return [
-    `the certificate of ${sent.subject.replaceAll('\n', ', ')}, which the upstream sends with its own, has expired`,
+    `the certificate of ${inOneLine(sent.subject)}, which the upstream sends with its own, has expired`,
     "It has to be replaced there; the upstream's own certificate is valid. If both are, check the clock here.",
   ];
 }

@@ -10,7 +10,7 @@ import type { SecureContext, TLSSocket } from 'node:tls';
 import { LRUCache } from 'lru-cache';
 import type { CancelSignal } from '../cancel.ts';
 import type { UpstreamTlsConfig } from '../config/config.ts';
-import { clientContext } from '../config/tls-context.ts';
+import { certificatesIn, clientContext, trustedUntil } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { TimeLimit } from '../time-limit.ts';
@@ -35,6 +35,8 @@ export interface SecureRequest {
 
 interface Context {
   readonly secure: SecureContext;
+  /** Of `config.ca`. Public ones are not asked: their certificates last longer than those that they issue. */
+  readonly authorities: readonly X509Certificate[];
   /** By `name:port`: a session belongs to the name it was verified for (RFC 8446 §4.6.1). */
   readonly sessions: LRUCache<string, KeptSession>;
 }
@@ -43,16 +45,24 @@ interface KeptSession {
   readonly ticket: Buffer;
   /** By performance.now(), ms: nothing is verified again when it is resumed, neither the certificate nor those that issued it. */
   readonly until: number;
-  /** When the certificate expires, ms since the epoch. */
+  /** When the first certificate of its chain expires, ms since the epoch. */
   readonly expires: number;
 }
 
 /** How long what was verified is relied upon, however often the session is renewed, ms. */
 const LONGEST_TRUST = 3_600_000;
+/** Bytes of an alert and its record, before any key is known (RFC 8446 §5.1, §6). */
+const ALERT_LENGTH = 7;
 /** Names per destination whose last session is kept; each is a few kilobytes. */
 const MAX_SESSIONS = 100;
 
 const contexts = new WeakMap<UpstreamTlsConfig, Context>();
+const trustEnds = new WeakMap<Socket, number>();
+
+/** When the first certificate expires of the chain by which `secure` verified the upstream, ms since the epoch; 0: it did not. */
+export function trustEndOf(socket: Socket): number {
+  return trustEnds.get(socket) ?? 0;
+}
 
 /**
  * Finishes a TLS handshake as a client. The resulting TLSSocket owns the socket
@@ -105,6 +115,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     const abort = (): void => {
       fail(abortFault(signal));
     };
+    const before = socket.bytesRead;
     let leaf: X509Certificate | undefined;
     // Node's own listener of this event closes the connection if it refuses the certificate, which is then no longer
     // available.
@@ -112,7 +123,7 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
       leaf = tls.getPeerX509Certificate();
     });
     const onError = (error: Error): void => {
-      fail(tlsFault(error, { where, name, config, keys, leaf }));
+      fail(tlsFault(error, { where, name, config, keys, leaf, atOnce: socket.bytesRead - before <= ALERT_LENGTH }));
     };
     const onClose = (): void => {
       fail(new HandshakeCut(where));
@@ -135,14 +146,14 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     tls.on('close', onClose);
     // TLS 1.3 issues tickets after the handshake and more than once: the latest counts.
     tls.on('session', (ticket) => {
-      const { until, expires } =
-        resumed !== null && tls.isSessionReused()
-          ? resumed
-          : { until: performance.now() + LONGEST_TRUST, expires: tls.getPeerX509Certificate()?.validToDate.getTime() ?? 0 };
-      context.sessions.set(sessionKey, { ticket, until, expires });
+      const until = resumed !== null && tls.isSessionReused() ? resumed.until : performance.now() + LONGEST_TRUST;
+      context.sessions.set(sessionKey, { ticket, until, expires: trustEndOf(tls) });
     });
+    // Verified by now; sessions follow.
     tls.once('secureConnect', () => {
       end();
+      const ends = leaf === undefined ? 0 : trustedUntil(leaf, context.authorities);
+      trustEnds.set(tls, resumed !== null && tls.isSessionReused() ? resumed.expires : ends);
       tls.off('error', onError);
       resolve(tls);
     });
@@ -154,6 +165,7 @@ function contextOf(config: UpstreamTlsConfig): Context {
   if (context === undefined) {
     context = {
       secure: clientContext(config),
+      authorities: certificatesIn(config.ca),
       sessions: new LRUCache({ max: MAX_SESSIONS }),
     };
     contexts.set(config, context);

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { readPeerChain, type PartnerCertificate } from '../dial/peer-chain.ts';
+import { trustEndOf } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
 import type { OneAnswer } from '../relay/ask-once.ts';
 import { bound } from '../telemetry/safe-text.ts';
@@ -69,9 +70,9 @@ export function describeTls(subject: string, socket: Socket, now: number): Docto
   const [certificate, protocol] =
     socket instanceof TLSSocket ? [socket.getPeerX509Certificate(), socket.getProtocol() ?? 'TLS'] : [undefined, 'TLS'];
   if (certificate === undefined) return ok(subject, `${protocol}, verified`);
-  const ends = Date.parse(certificate.validTo);
+  const ends = trustEndOf(socket);
   const days = Math.floor((ends - now) / DAY_MS);
-  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more ${days === 1 ? 'day' : 'days'} (until ${new Date(ends).toISOString().slice(0, 10)})`;
+  const seen = `${protocol}, certificate for ${bound(certificate.subjectAltName ?? certificate.subject, LONGEST_NAMES)}, valid for ${days} more ${days === 1 ? 'day' : 'days'} (until ${new Date(ends).toISOString().slice(0, 10)}${ends < certificate.validToDate.getTime() ? ', when an authority above it expires' : ''})`;
   if (days < SOON_DAYS) return warn(subject, 'certificate-expiring', seen, 'Renew it where it is installed.');
   return ok(subject, seen);
 }

@@ -5,6 +5,7 @@ import { tryConnect } from '../dial/try-connect.ts';
 import type { Tools } from '../doctor/examination.ts';
 import { noteClock, readChain } from '../doctor/partner-checks.ts';
 import { dialTargetOf, type Target, targetGuard } from '../doctor/targets.ts';
+import { trustEndOf } from '../dial/tls.ts';
 import { Fault } from '../errors.ts';
 import { createHopGuard } from '../policy/address-guard.ts';
 import { formatAuthority } from '../targets/host.ts';
@@ -163,7 +164,7 @@ function certificateOf({ socket }: Dialled): TlsTry['certificate'] {
     names: bound(shown.subjectAltName ?? shown.subject, LONGEST_CERTIFICATE_NAMES),
     issuer: bound(shown.issuer.replaceAll('\n', ', '), LONGEST_CERTIFICATE_NAMES),
     validFrom: shown.validFromDate.getTime(),
-    validTo: shown.validToDate.getTime(),
+    validTo: trustEndOf(socket),
   };
 }
 

@@ -9,7 +9,7 @@ import { idOf } from '../identity/revocation.ts';
 import type { Proof } from '../policy/verdict.ts';
 import { ClientHelloReader, type HelloResult } from '../targets/client-hello.ts';
 import type { ClientConnection } from './client-connection.ts';
-import { alertFor, expiryOf, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
+import { alertFor, type ClientCertificate, type TlsTerminator } from './tls-terminator.ts';
 import { ConnectionGate, type ListenerOptions, unreadRecordOf } from './connection-gate.ts';
 import { receiveFirstBytes } from './first-bytes.ts';
 import { endUnread, environmentOf } from './request-context.ts';
@@ -135,22 +135,21 @@ export class TlsListener extends ConnectionGate {
     });
   }
 
-  #serveInside(connection: ClientConnection, socket: TLSSocket, { sans, chain, fault }: ClientCertificate): void {
-    connection.secured(socket, sans);
-    connection.fault = fault;
-    connection.proof = this.#proofOf(chain);
+  #serveInside(connection: ClientConnection, socket: TLSSocket, certificate: ClientCertificate): void {
+    connection.secured(socket, certificate.sans);
+    connection.fault = certificate.fault;
+    connection.proof = this.#proofOf(certificate);
     connection.serve();
   }
 
   /** Checks an accepted certificate against the current list of revoked certificates. */
-  #proofOf(chain: ClientCertificate['chain']): Proof | null {
+  #proofOf({ chain, until }: ClientCertificate): Proof | null {
     if (chain.length === 0) return null;
-    const expiry = expiryOf(chain);
     const ids = chain.map(idOf).filter((id) => id !== null);
     return {
       of: 'connection',
       lapsed: (now) => {
-        if (now >= expiry) return "the client's certificate has expired";
+        if (now >= until) return "the client's certificate has expired";
         return this.#terminator?.hasRevoked(ids) === true ? "the client's certificate has been revoked" : null;
       },
     };

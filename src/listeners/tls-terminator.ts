@@ -3,11 +3,11 @@
  * does not listen: it is passed connections, whose ClientHello may have been
  * read and put back, and returns the decrypted streams.
  */
-import { X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import type { TlsServerConfig } from '../config/config.ts';
-import { serverContext, serverOptions } from '../config/tls-context.ts';
+import { certificatesIn, serverContext, serverOptions, splitCertificates, trustedUntil } from '../config/tls-context.ts';
 import { Fault } from '../errors.ts';
 import { sansOf } from '../identity/certificate.ts';
 import { type CertificateId, isRevoked, readRevocationLists, type RevocationList } from '../identity/revocation.ts';
@@ -37,7 +37,7 @@ export class TlsTerminator {
   constructor(config: TlsServerConfig) {
     this.#config = config;
     this.names = new Set(config.names);
-    this.#authorities = config.clientCa === null ? [] : authoritiesIn(config.clientCa).map((pem) => new X509Certificate(pem));
+    this.#authorities = certificatesIn(config.clientCa);
     this.#lists = readRevocationLists(config.crl ?? '').filter((list) => list !== null);
     const context = serverContext(config);
     // Node's server makes its own context without `allowPartialTrustChain`, and does not say so. Our names come as SNI,
@@ -65,8 +65,8 @@ export class TlsTerminator {
   /** Whether another configuration trusts each authority that this one trusts, and so accepts every certificate that it accepted, revoked ones aside. */
   isWidenedBy({ clientCa, clientCertificate }: TlsServerConfig): boolean {
     if (clientCertificate === 'none' || clientCa === null || this.#config.clientCa === null) return false;
-    const trusted = new Set(authoritiesIn(clientCa));
-    return authoritiesIn(this.#config.clientCa).every((authority) => trusted.has(authority));
+    const trusted = new Set(splitCertificates(clientCa));
+    return splitCertificates(this.#config.clientCa).every((authority) => trusted.has(authority));
   }
 
   /** Whether a list of revoked certificates contains one of these. */
@@ -77,22 +77,20 @@ export class TlsTerminator {
   /** What the client has shown in the handshake. TLS has no certificates that were not asked for. */
   readCertificate(socket: TLSSocket): ClientCertificate {
     const { clientCertificate } = this.#config;
-    if (clientCertificate === 'none') return { sans: NO_SANS, chain: NO_CHAIN, fault: null };
+    if (clientCertificate === 'none') return NO_CERTIFICATE;
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined)
-      return {
-        sans: NO_SANS,
-        chain: NO_CHAIN,
-        fault: clientCertificate === 'require' ? refuseCertificate('the client showed no certificate') : null,
-      };
-    if (socket.authorized) return { sans: sansOf(certificate), chain: chainOf(certificate, this.#authorities), fault: null };
+      return clientCertificate === 'require'
+        ? { ...NO_CERTIFICATE, fault: refuseCertificate('the client showed no certificate') }
+        : NO_CERTIFICATE;
+    if (socket.authorized) {
+      const authorities = this.#authorities;
+      const until = trustedUntil(certificate, authorities);
+      return { sans: sansOf(certificate), chain: chainOf(certificate, authorities), until, fault: null };
+    }
     // Typed as an Error, but it is only the code.
     const code = String(socket.authorizationError);
-    return {
-      sans: NO_SANS,
-      chain: NO_CHAIN,
-      fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`),
-    };
+    return { ...NO_CERTIFICATE, fault: refuseCertificate(`the client's certificate is not accepted: ${REASONS[code] ?? code}`) };
   }
 
   /** Takes the connection over; the caller counts it until it closes. */
@@ -139,11 +137,6 @@ export class TlsTerminator {
     pending.finish();
     return pending;
   }
-}
-
-/** Each as OpenSSL writes it. */
-function authoritiesIn(pem: string): string[] {
-  return pem.split(/(?<=-----END CERTIFICATE-----\n)/);
 }
 
 /** Both sockets have the same two addresses and ports, which no other connection has. */
@@ -215,6 +208,8 @@ export interface ClientCertificate {
   readonly sans: readonly string[];
   /** That certificate and its issuers; empty: there is none. */
   readonly chain: readonly X509Certificate[];
+  /** When the first certificate of that chain expires, ms since the epoch. */
+  readonly until: number;
   /** Why no request on this connection can be served; null when they can. */
   readonly fault: Fault | null;
 }
@@ -235,15 +230,10 @@ const REASONS: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: 'it is self-signed',
   // OpenSSL's reasons that have no name in Node.
   UNSPECIFIED:
-    'OpenSSL refuses it: its key may be too short, its authority may not issue its names, or it has a critical extension that is not known',
+    'OpenSSL refuses it: its key may be too short, its authority may not issue its names or sign lists, or it has a critical extension that is not known',
 };
 
-const NO_CHAIN: readonly X509Certificate[] = [];
-
-/** When the first certificate of a chain expires, ms since the epoch. */
-export function expiryOf(chain: readonly X509Certificate[]): number {
-  return Math.min(...chain.map(({ validToDate }) => validToDate.getTime()));
-}
+const NO_CERTIFICATE: ClientCertificate = { sans: NO_SANS, chain: [], until: Infinity, fault: null };
 
 /**
  * The certificate and all that issued it: OpenSSL has verified one chain of these, and does not say which. The client may

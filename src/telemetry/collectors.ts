@@ -1,7 +1,7 @@
 /** The metrics besides the counters of requests: the configuration in force, NAT ports and other parts, the process, the source address. */
-import { X509Certificate } from 'node:crypto';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Config } from '../config/config.ts';
+import { certificatesIn } from '../config/tls-context.ts';
 import { countOpen } from '../descriptors.ts';
 import type { Cells, PolicyFacts } from './cells.ts';
 import { type Exposition, type ForeignMetrics, labelled, type MetricDefinition, single, valueText } from './exposition.ts';
@@ -28,8 +28,6 @@ export function describePolicy(
 
 const nameOf = ({ name }: { readonly name: string }): string => name;
 
-const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
-
 /** By the key of the configuration that names the file: Unix time in seconds when the first certificate in it expires. */
 function readExpiries({ destinations, hops, sourceIp, tlsServer, tracing }: Described): ReadonlyMap<string, number> {
   const files: [key: string, pem: string | null][] = [
@@ -47,7 +45,7 @@ function readExpiries({ destinations, hops, sourceIp, tlsServer, tracing }: Desc
 
   const expiries = new Map<string, number>();
   for (const [key, pem] of files) {
-    const ends = (pem?.match(PEM_CERTIFICATE) ?? []).map((block) => new X509Certificate(block).validToDate.getTime() / 1000);
+    const ends = certificatesIn(pem).map(({ validToDate }) => validToDate.getTime() / 1000);
     if (ends.length > 0) expiries.set(key, Math.min(...ends));
   }
   return expiries;
@@ -146,7 +144,7 @@ export function registerParts(exposition: Exposition, cells: Cells, parts: Watch
     exposition,
     'gauge',
     'upstream_certificate_expiry_timestamp_seconds',
-    'When the certificate expires that the upstream last showed, Unix time; absent before the first TLS handshake of our own.',
+    'When the first certificate expires of the chain that the upstream last showed, Unix time; absent before the first TLS handshake of our own.',
     'destination',
     function* () {
       for (const destination of cells.configured) {

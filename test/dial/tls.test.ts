@@ -13,7 +13,7 @@ import type { Test } from 'tap';
 import type { UpstreamTlsConfig } from '../../src/config/config.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { lateTlsFault, tlsFault } from '../../src/dial/tls-fault.ts';
-import { secure } from '../../src/dial/tls.ts';
+import { secure, trustEndOf } from '../../src/dial/tls.ts';
 import type { SecureRequest } from '../../src/dial/tls.ts';
 import { Fault } from '../../src/errors.ts';
 import { listen } from '../support/listen.ts';
@@ -96,10 +96,13 @@ t.test('HTTP/1.1 is the only protocol offered', async (t) => {
   t.equal((await refusal(two)).code, 'tls-failed');
 });
 
-t.test('a session ends with the certificate that it was verified by', async (t) => {
+t.test('a session ends with the certificates that it was verified by', async (t) => {
   const ends = new Date(Math.ceil(Date.now() / 1000) * 1000 + 4_000);
   const short = await authority.issue({ names: ['eco.test'], notAfter: ends });
-  const versions = await Promise.all((['TLSv1.2', 'TLSv1.3'] as const).map(async (maxVersion) => ({ maxVersion, config: { ...trusting }, port: await startServer(t, { cert: short.certPem, key: short.keyPem, maxVersion }) })));
+  const [root, middle, own] = [await generate(), await generate(), await generate()];
+  const ofShort = { cert: `${await make('eco.test', own, 'middle', middle)}${await make('middle', middle, 'root', root, ends)}`, key: await pkcs8(own), ca: new X509Certificate(await make('root', root, 'root', root)).toString() };
+  const kinds = [{ cert: short.certPem, key: short.keyPem, ca: authority.certPem }, ofShort];
+  const versions = await Promise.all((['TLSv1.2', 'TLSv1.3'] as const).flatMap((maxVersion) => kinds.map(async ({ ca, ...files }) => ({ maxVersion, config: { ...trusting, ca }, port: await startServer(t, { ...files, maxVersion }) }))));
   for (const { maxVersion, config, port } of versions) {
     t.match(await read(await shake(port, { config })), { reused: false }, maxVersion);
     t.match(await read(await shake(port, { config })), { reused: true }, maxVersion);
@@ -217,14 +220,17 @@ t.test('an upstream that omits its intermediate, and the ways to go on', async (
   t.equal((await refusal(short, { config: { ...trusting, ca: leaf.certPem.replace('BEGIN', 'END') } })).code, 'tls-certificate', 'no authority at all');
 });
 
+const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const generate = (): Promise<webcrypto.CryptoKeyPair> => webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
+const pkcs8 = async ({ privateKey }: webcrypto.CryptoKeyPair): Promise<string> => PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', privateKey), 'PRIVATE KEY');
+/** Without key identifiers: names alone say who has issued it. */
+const make = async (name: string, { publicKey }: webcrypto.CryptoKeyPair, issuer: string, { privateKey: signingKey }: webcrypto.CryptoKeyPair, notAfter = new Date(Date.now() + 1e9)): Promise<string> =>
+  (await X509CertificateGenerator.create({ subject: name === '' ? '' : `CN=${name}`, publicKey, issuer: issuer === '' ? '' : `CN=${issuer}`, signingKey, signingAlgorithm, notBefore: new Date(0), notAfter, extensions: name === 'eco.test' ? [new SubjectAlternativeNameExtension([{ type: 'dns', value: name }])] : [new BasicConstraintsExtension(true)] })).toString('pem') + '\n';
+
 t.test('not its own certificate has expired, but one that vouches for it', async (t) => {
-  const signingAlgorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
-  const generate = (): Promise<webcrypto.CryptoKeyPair> => webcrypto.subtle.generateKey(signingAlgorithm, true, ['sign', 'verify']);
   const [root, old, own] = [await generate(), await generate(), await generate()];
-  const make = async (name: string, { publicKey }: webcrypto.CryptoKeyPair, issuer: string, { privateKey: signingKey }: webcrypto.CryptoKeyPair, notAfter = new Date(Date.now() + 1e9)): Promise<string> =>
-    (await X509CertificateGenerator.create({ subject: `CN=${name}`, publicKey, issuer: `CN=${issuer}`, signingKey, signingAlgorithm, notBefore: new Date(0), notAfter, extensions: name === 'eco.test' ? [new SubjectAlternativeNameExtension([{ type: 'dns', value: name }])] : [new BasicConstraintsExtension(true)] })).toString('pem') + '\n';
   const [leaf, crossed, ended, trusted] = [await make('eco.test', own, 'old', old), await make('old', old, 'root', root, new Date(1)), await make('old', old, 'old', old, new Date(1)), await make('root', root, 'root', root)];
-  const key = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', own.privateKey), 'PRIVATE KEY');
+  const key = await pkcs8(own);
   for (const [cert, ca, says, remedy] of [
     [leaf + crossed, trusted, 'the certificate of CN=old, which the upstream sends with its own, has expired', 'replaced there'],
     [leaf, ended, 'the authority that is trusted here has expired', "into the destination's tls.caFile"],
@@ -232,6 +238,56 @@ t.test('not its own certificate has expired, but one that vouches for it', async
   ] as const) {
     const { code, message, remedy: said } = await refusal(await startServer(t, { cert, key }), { config: { ...trusting, ca: new X509Certificate(ca).toString() } });
     t.match({ code, message, said }, { code: 'tls-certificate', message: `${says} (CERT_HAS_EXPIRED)`, said: remedy });
+  }
+});
+
+t.test('an authority that was made anew with the same name, and one without a name', async (t) => {
+  const [former, current, own] = [await generate(), await generate(), await generate()];
+  const key = await pkcs8(own);
+  const text = async (...certificates: Promise<string>[]): Promise<string> => (await Promise.all(certificates)).map((pem) => new X509Certificate(pem).toString()).join('');
+  const port = await startServer(t, { cert: await make('eco.test', own, 'Our CA', current), key });
+  const [one, other] = [make('Our CA', former, 'Our CA', former), make('Our CA', current, 'Our CA', current)];
+  for (const ca of [await text(one), await text(one, other)])
+    t.match(await refusal(port, { config: { ...trusting, ca } }), {
+      code: 'tls-certificate',
+      message: "the certificate of CN=eco.test is signed by CN=Our CA, but with another key than that of this name in the destination's tls.caFile, so it is not trusted here (CERT_SIGNATURE_FAILURE)",
+      remedy: /put its current certificate into the destination's tls.caFile, and take the former one out/,
+    });
+  (await shake(port, { config: { ...trusting, ca: await text(other) } })).destroy();
+  const wrong = await startServer(t, { cert: `${await make('eco.test', own, 'Our CA', current)}${await make('Our CA', former, 'root', current)}`, key });
+  t.match(await refusal(wrong, { config: { ...trusting, ca: await text(make('root', current, 'root', current)) } }), { message: 'certificate signature failure (CERT_SIGNATURE_FAILURE)' }, 'it is not trusted here');
+  const nameless = await startServer(t, { cert: await make('eco.test', own, '', current), key });
+  t.match(await refusal(nameless), { message: 'signed by (no name), whose certificate' });
+});
+
+t.test('a chain is trusted until the first of its certificates expires', async (t) => {
+  const [root, middle, own] = [await generate(), await generate(), await generate()];
+  const key = await pkcs8(own);
+  const inDays = (days: number): Date => new Date(Math.floor(Date.now() / 1000) * 1000 + days * 86_400_000);
+  const [leaf, five, fifty, trusted, ending, renewed] = await Promise.all([
+    make('eco.test', own, 'middle', middle, inDays(90)),
+    make('middle', middle, 'root', root, inDays(5)),
+    make('middle', middle, 'root', root, inDays(50)),
+    make('root', root, 'root', root, inDays(900)),
+    make('root', root, 'root', root, inDays(3)),
+    make('root', root, 'root', root, inDays(40)),
+  ]);
+  for (const [what, cert, ca, days] of [
+    ['an intermediate', leaf + five, trusted, 5],
+    ['the longer one of two', leaf + five + fifty, trusted, 50],
+    ['in any order', leaf + fifty + five, trusted, 50],
+    ['one that is trusted here and not sent', leaf, five, 5],
+    ['the authority', leaf + fifty, ending, 3],
+    ['the authority, renewed with the same key', leaf + fifty, ending + renewed, 40],
+    ['its own', leaf + fifty + trusted, leaf, 90],
+  ] as const) {
+    const config = { ...trusting, ca: ca.split(/(?<=END CERTIFICATE-----\n)/).map((pem) => new X509Certificate(pem).toString()).join('') };
+    const port = await startServer(t, { cert, key });
+    for (const reused of [false, true]) {
+      const socket = await shake(port, { config });
+      t.equal(trustEndOf(socket), inDays(days).getTime(), what);
+      t.match(await read(socket), { reused }, what);
+    }
   }
 });
 
@@ -298,7 +354,13 @@ t.test('each alert that ends a handshake is named, as OpenSSL spells it', async 
     const fault = await refusal(port);
     t.match(fault, { code: 'tls-failed', facts: { alert: { id: next, message } } }, message);
     if (message.includes('certificate')) t.match(fault.remedy, /client certificate/, message);
+    if (message === 'unrecognized_name') t.match(fault, { detail: /does not serve eco\.test/, remedy: /set the destination's tls\.serverName/ });
   }
+});
+
+t.test('an upstream with no cipher suite in common is not said to want a client certificate', async (t) => {
+  for (const options of [{ maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' }, { ecdhCurve: 'secp256k1' }] as const)
+    t.match(await refusal(await startServer(t, options)), { code: 'tls-failed', detail: /^the upstream accepts nothing that is offered/, remedy: /^Check there which cipher suites, curves/, facts: { alert: { id: 40 } } });
 });
 
 t.test('what is no TLS, too old or too short', async (t) => {
