@@ -7,9 +7,8 @@ import {
   isListForAuthority,
   isListSignedWith,
   isOutlasted,
-  keyUsageOf,
+  isKeyFor,
   readRevocationLists,
-  USAGE,
 } from '../identity/revocation.ts';
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
@@ -42,14 +41,17 @@ export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: Fil
   return config;
 }
 
+/** What all clients accept: neither a common name (RFC 9525 §2) nor a wildcard for a part of a label (§6.3). */
+const ALTERNATIVE_NAMES = { subject: 'never', partialWildcards: false } as const;
+
 function warnAboutNames(names: readonly (string | undefined)[], leaf: X509Certificate, path: Path, { warn }: FileReading): void {
   names.forEach((name, index) => {
-    if (name === undefined || leaf.checkHost(name) !== undefined) return;
+    if (name === undefined || leaf.checkHost(name, ALTERNATIVE_NAMES) !== undefined) return;
     warn(
       'files',
       [...path, index],
       `The certificate in certFile is not for ${quoteValue(name)}: clients will refuse it.`,
-      'Put the name into the certificate (subjectAltName), or remove it here.',
+      'Put the name into the certificate (subjectAltName: Go, Python and browsers read nothing else), or remove it here.',
     );
   });
 }
@@ -136,7 +138,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         `The list of the authority ${subject} was signed with another key than that of its certificate: every certificate of it would be refused.`,
         'Fetch the current list, or put the current certificate of the authority into clientCaFile.',
       );
-    } else if (((keyUsageOf(authority) ?? USAGE.lists) & USAGE.lists) === 0) {
+    } else if (isKeyFor(authority, 'lists') === false) {
       complain(
         path,
         `The key usage of the authority ${subject} does not permit it to sign lists: every certificate of it would be refused.`,

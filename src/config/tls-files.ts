@@ -1,5 +1,6 @@
 /** Reads certificate files, and tests them with the same call that TLS will make with them. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { isKeyFor } from '../identity/revocation.ts';
 import type { UpstreamTlsConfig } from './config.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { type FileReading, messageOf, type NamedFile, readNamedFile, readSecretFile } from './named-files.ts';
@@ -50,7 +51,7 @@ export function readAuthorities(file: string | undefined, path: Path, reading: F
       'Keep the certificates of authorities alone.',
     );
   for (const certificate of authorities.all) {
-    if (certificate.ca) continue;
+    if (certificate.ca || isKeyFor(certificate, 'certificates') === true) continue;
     reading.warn(
       'files',
       path,
@@ -208,6 +209,21 @@ function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES
       'Write our own certificate first, then the one that issued it, and so on.',
     );
   const [leaf] = all;
+  if (isKeyFor(leaf, 'signatures') === false)
+    warn(
+      'files',
+      path,
+      `The key usage of the certificate of ${subjectOf(leaf)} does not permit signatures: peers may refuse it.`,
+      'Issue it with the key usage digitalSignature.',
+    );
+  const weak = all.find((certificate) => !certificate.checkIssued(certificate) && WEAK_HASH.test(certificate.signatureAlgorithm ?? ''));
+  if (weak !== undefined)
+    warn(
+      'files',
+      path,
+      `The certificate of ${subjectOf(weak)} is signed with ${weak.signatureAlgorithm ?? ''}: peers refuse it.`,
+      'Have it issued again, signed with SHA-256.',
+    );
   // The types declare a list; Node returns undefined if the extension is missing.
   const usage = leaf.keyUsage as readonly string[] | undefined;
   if (usage === undefined || usage.includes(PURPOSES[purpose]) || usage.includes(ANY_PURPOSE)) return;
@@ -218,6 +234,9 @@ function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES
     `Issue it with the extended key usage ${purpose}Auth.`,
   );
 }
+
+/** RFC 9155: nobody may trust such a signature. */
+const WEAK_HASH = /sha1|md5/i;
 
 function subjectOf({ subject }: X509Certificate): string {
   // A certificate may have names in its extensions only.

@@ -71,7 +71,7 @@ const OF_LISTS: ReadonlySet<string> = new Set([DELTA_INDICATOR, ISSUING_POINT, A
 const ONLY = [0x81, 0x82, 0x83, 0x84, 0x85];
 const KEY_USAGE = '551d0f';
 /** Bits of the key usage (RFC 5280 §4.2.1.3). */
-export const USAGE = { signatures: 0x80, certificates: 0x04, lists: 0x02 } as const;
+const KEY_USES = { signatures: 0x80, certificates: 0x04, lists: 0x02 } as const;
 const CERTIFICATE_ISSUER: ReadonlySet<string> = new Set(['551d1d']);
 const RSA_PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
 /** Those of which OpenSSL knows signatures, each once; null: the signature has its own. */
@@ -134,11 +134,11 @@ export function idOf({ raw }: { readonly raw: Buffer }): CertificateId | null {
 
 /** Whether one of these lists that OpenSSL uses now contains the certificate. */
 export function isRevoked(lists: readonly RevocationList[], { issuer, serial }: CertificateId): boolean {
-  return lists.some((list) => list.issuer === issuer && list.revoked.has(serial) && !isReplaced(list, lists, Date.now()));
+  return lists.some((list) => list.issuer === issuer && list.revoked.has(serial) && !isSuperseded(list, lists, Date.now()));
 }
 
 /** By a later issue of it, or by one that is valid where it is not. */
-function isReplaced(list: RevocationList, lists: readonly RevocationList[], now: number): boolean {
+function isSuperseded(list: RevocationList, lists: readonly RevocationList[], now: number): boolean {
   const isValid = ({ from, until }: RevocationList): boolean => from <= now && now < (until ?? Infinity);
   return lists.some((other) => {
     if (other.series !== list.series) return false;
@@ -151,13 +151,13 @@ export function isListForAuthority({ scope, points }: RevocationList, { raw }: {
   return (scope === 'all' || scope === 'authorities') && (points.length === 0 || points.some((point) => raw.includes(point)));
 }
 
-/** What the key of a certificate is for (RFC 5280 §4.2.1.3), the first eight bits, which Node does not show; null: for everything. */
-export function keyUsageOf({ raw }: { readonly raw: Buffer }): number | null {
+/** Whether the key usage of a certificate (RFC 5280 §4.2.1.3), which Node does not show, permits this; null: it has none. */
+export function isKeyFor({ raw }: { readonly raw: Buffer }, use: keyof typeof KEY_USES): boolean | null {
   const last = certificateFields(raw).at(-1);
   const extensions = last?.tag === EXPLICIT_3 ? listExtensions(raw, elementAt(raw, last.from, last.to)) : [];
   const usage = extensions.find(({ id }) => id === KEY_USAGE)?.value;
   // The first byte of a bit string counts bits that are not used.
-  return usage?.tag === BIT_STRING ? (raw[usage.from + 1] ?? 0) : null;
+  return usage?.tag === BIT_STRING ? ((raw[usage.from + 1] ?? 0) & KEY_USES[use]) !== 0 : null;
 }
 
 /** The name of an authority, as in `RevocationList.issuer`. Null: not a certificate. */

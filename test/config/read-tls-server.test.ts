@@ -16,6 +16,7 @@ const OWN = 'eco-egress.eco-egress.svc';
 const authority = await createAuthority();
 const ours = await authority.issue({ names: [OWN, '*.egress.example'] });
 const other = await authority.issue({ names: ['other.example'] });
+const [common, part] = [await authority.issue({ names: [], uris: [OWN] }), await authority.issue({ names: ['f*.b.example'] })];
 const expired = await authority.issue({ names: [OWN], notBefore: new Date(0), notAfter: new Date(1) });
 const { privateKey: noCertificate } = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
 
@@ -35,6 +36,11 @@ const FILES: Readonly<Record<string, string>> = {
   '/etc/eco/other.crt': other.certPem,
   '/etc/eco/other.key': other.keyPem,
   '/etc/eco/none.key': noCertificate,
+  // Only Go, Python and browsers insist on alternative names; of a wildcard, curl too does not take a part of a label.
+  '/etc/eco/common.crt': common.certPem,
+  '/etc/eco/common.key': common.keyPem,
+  '/etc/eco/part.crt': part.certPem,
+  '/etc/eco/part.key': part.keyPem,
   '/etc/eco/old.crt': expired.certPem,
   '/etc/eco/old.key': expired.keyPem,
   '/etc/eco/clients.pem': authority.certPem,
@@ -157,6 +163,8 @@ t.test('each fault is reported at its key', async (t) => {
 t.test('what is probably not meant is warned about', async (t) => {
   const table: [text: string, rest: string, path: string, problem: RegExp][] = [
     [`{ names: [${OWN}, eco-egress], certFile: tls.crt, keyFile: tls.key }`, '', 'tlsServer.names[1]', /not for "eco-egress"/],
+    [`{ names: [${OWN}], certFile: common.crt, keyFile: common.key }`, '', 'tlsServer.names[0]', /not for "eco-egress.eco-egress.svc": clients will refuse it/],
+    [`{ names: [foo.b.example], certFile: part.crt, keyFile: part.key }`, '', 'tlsServer.names[0]', /not for "foo.b.example": clients will refuse it/],
     [`{ names: ${OWN}, certFile: old.crt, keyFile: old.key }`, '', 'tlsServer.certFile', /expired at 1970-01-01/],
     [`{ ${WHOLE}, clientCaFile: clients.pem }`, '', 'tlsServer.clientCaFile', /No client is asked/],
     [`{ ${WHOLE}, clientCaFile: revoking.pem, crlFile: late.crl, clientCertificate: require }`, '', 'tlsServer.crlFile', /List 1 of 1 in the file is out of date since 1970-01-01/],

@@ -1,9 +1,12 @@
 /** Certificate files of a destination: read, held to be what they should be, and to fit together. */
 import t from 'tap';
-import { generateKeyPairSync } from 'node:crypto';
+// @peculiar/x509 needs this polyfill loaded before it.
+import 'reflect-metadata';
+import { generateKeyPairSync, webcrypto } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { createServer, type TLSSocket } from 'node:tls';
+import { KeyUsageFlags, KeyUsagesExtension, PemConverter, X509CertificateGenerator } from '@peculiar/x509';
 import { loadConfig, type LoadResult } from '../../src/config/load.ts';
 import { createAuthority } from '../../src/demo/authority.ts';
 import { secure } from '../../src/dial/tls.ts';
@@ -28,7 +31,7 @@ const lockedKey = generateKeyPairSync('ec', {
 /** `openssl ecparam -name secp256k1 -genkey -noout`, then `openssl req -x509`: valid for a hundred years. */
 const ODD_CURVE = '-----BEGIN CERTIFICATE-----\nMIIBfzCCASSgAwIBAgIUJ+Xvn7p/4JmphJqCVNRI30XPuSEwCgYIKoZIzj0EAwIw\nFTETMBEGA1UEAwwKazEuZXhhbXBsZTAgFw0yNjExMzAwMDExMDZaGA8yMTI2MTEw\nNjAwMTEwNlowFTETMBEGA1UEAwwKazEuZXhhbXBsZTBWMBAGByqGSM49AgEGBSuB\nBAAKA0IABKNgsUyTl9xYZQIme+1PG9hKgyPWgPWe8Rjb07XKB5pspHarTFLj5clr\nBmKStn3xrawBNxiOVRpXgbfnnrOD1ZCjUzBRMB0GA1UdDgQWBBQMgsaInzZAmrU9\n3tX4IGCXOgp8ejAfBgNVHSMEGDAWgBQMgsaInzZAmrU93tX4IGCXOgp8ejAPBgNV\nHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQDDLlwbK2eJ65MkAel4XcPs\n02ra0rxW7fRIV2dHXbAX2wIhAKSzmd44o8oivy6U2rWYFdyKI40SsVa+RPDoyngZ\nUPpN\n-----END CERTIFICATE-----\n';
 
-const FILES: Readonly<Record<string, string>> = {
+const FILES: Record<string, string> = {
   '/etc/eco/odd-curve.pem': ODD_CURVE,
   '/etc/eco/ca.pem': authority.certPem,
   '/etc/eco/bundle.pem': `# two\n${authority.certPem}\n${second.certPem}`,
@@ -175,6 +178,28 @@ t.test('what probably cannot serve is a warning', async (t) => {
   }
   t.match(load('caFile: ca.pem', () => Date.now() - 86_400_000), { ok: true, warnings: [{ problem: /is valid only from/ }] });
   t.match(load('certFile: chain.pem, keyFile: below-key.pem'), { ok: true, warnings: { length: 0 } }, 'a whole chain');
+});
+
+t.test('what other authorities than ours issue, and peers refuse, is a warning', async (t) => {
+  const keys = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign', 'verify']);
+  const make = async (usage: KeyUsageFlags | null, hash: string, issuer = 'CN=us'): Promise<string> => {
+    const extensions = usage === null ? [] : [new KeyUsagesExtension(usage, true)];
+    return (await X509CertificateGenerator.create({ subject: 'CN=us', issuer, publicKey: keys.publicKey, signingKey: keys.privateKey, signingAlgorithm: { name: 'ECDSA', hash }, extensions, notBefore: new Date(0), notAfter: new Date(Date.now() + 1e9) })).toString('pem');
+  };
+  FILES['/etc/eco/us.key'] = PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  for (const [key, usage, hash, issuer, problem] of [
+    ['certFile', KeyUsageFlags.keyCertSign, 'SHA-256', 'CN=x', /key usage of the certificate of "CN=us" does not permit signatures/],
+    ['certFile', KeyUsageFlags.digitalSignature, 'SHA-1', 'CN=x', /certificate of "CN=us" is signed with ecdsa-with-SHA1: peers refuse it/],
+    ['certFile', null, 'SHA-1', 'CN=us', null],
+    ['certFile', KeyUsageFlags.digitalSignature, 'SHA-256', 'CN=x', null],
+    // Without basic constraints, as some old authorities are.
+    ['caFile', KeyUsageFlags.keyCertSign, 'SHA-256', 'CN=us', null],
+    ['caFile', KeyUsageFlags.digitalSignature, 'SHA-256', 'CN=us', /is not an authority/],
+  ] as const) {
+    FILES['/etc/eco/us.pem'] = await make(usage, hash, issuer);
+    const warnings = problem === null ? { length: 0 } : [{ path: `destinations.eco.tls.${key}`, problem }];
+    t.match(load(`${key}: us.pem${key === 'certFile' ? ', keyFile: us.key' : ''}`), { ok: true, warnings }, String(problem));
+  }
 });
 
 t.test('every authority that the text means to hold is trusted in a handshake', async (t) => {
