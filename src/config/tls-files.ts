@@ -1,4 +1,8 @@
-/** Reads certificate files, and tests them with the same call that TLS will make with them. */
+/**
+ * Reads certificate files, and tests them with the same call that TLS will make with them.
+ *
+ * Longer than 400 lines: each fault of a file has its sentence and its remedy here.
+ */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { isKeyFor } from '../identity/revocation.ts';
 import type { UpstreamTlsConfig } from './config.ts';

@@ -104,7 +104,7 @@ export const INVARIANTS: readonly (readonly [heading: string, mutants: readonly 
       mutant('changed-password-still-good', 'src/identity/authenticator.ts', 'test/identity/credential-cache.test.ts', '(entry.stillHolds === null || entry.stillHolds())', 'entry.until > 0'),
       mutant('password-compared-byte-by-byte', 'src/identity/proxy-authorization.ts', 'test/identity/basic.test.ts', 'return timingSafeEqual(await derive(password, known, known.salt, known.hash.length), known.hash);', 'return (await derive(password, known, known.salt, known.hash.length)).equals(known.hash);'),
       mutant('unknown-user-costs-nothing', 'src/identity/authenticator.ts', 'test/identity/authenticator.test.ts', 'if (users.size === 0) return WRONG;', 'if (!users.has(user)) return WRONG;'),
-      mutant('certificate-not-verified', 'src/listeners/tls-terminator.ts', 'test/listeners/tls-listener-ended.test.ts', 'if (socket.authorized) return', 'if (certificate.validFromDate.getTime() > 0) return'),
+      mutant('certificate-not-verified', 'src/listeners/tls-terminator.ts', 'test/listeners/tls-listener-ended.test.ts', 'if (socket.authorized) {', 'if (certificate.validFromDate.getTime() > 0) {'),
       mutant('revoked-certificate-goes-on', 'src/identity/revocation.ts', 'test/identity/revocation.test.ts', 'list.issuer === issuer && list.revoked.has(serial)', 'list.issuer !== issuer && list.revoked.has(serial)'),
     ],
   ],

@@ -58,12 +58,12 @@ t.test('a running proxy tells it, and anew after a reload', async (t) => {
 });
 
 t.test('when the first list of revoked certificates is out of date, and nothing without one', async (t) => {
-  const authority = await createRevokingAuthority('revoking');
-  const files: Record<string, string> = { '/lab/clients.crt': authority.certPem, '/lab/revoked.crl': `${await authority.list([], LATER)}${await authority.list([], SOON)}` };
+  const [authority, other] = [await createRevokingAuthority('revoking'), await createRevokingAuthority('other')];
+  const files: Record<string, string> = { '/lab/clients.crt': `${authority.certPem}\n${other.certPem}`, '/lab/revoked.crl': `${await authority.list([], LATER)}${await other.list([], SOON)}` };
   const lab = await startTlsLab(t, { files, tlsServer: { clientCaFile: 'clients.crt', crlFile: 'revoked.crl', clientCertificate: 'request' } });
   const end = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_revocation_list_expiry_timestamp_seconds');
   t.equal(await end(), seconds(SOON));
-  lab.files['/lab/revoked.crl'] = await authority.list([], LATER);
+  lab.files['/lab/revoked.crl'] = `${await authority.list([], LATER)}${await other.list([], LATER)}${await other.list([], SOON, { thisUpdate: new Date(0) })}`;
   await lab.reload(() => {});
   t.equal(await end(), seconds(LATER), 'anew after a reload');
   t.equal((await (await startLab(t)).scrape()).samples.has('eco_egress_revocation_list_expiry_timestamp_seconds'), false);
