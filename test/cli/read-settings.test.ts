@@ -28,5 +28,5 @@ t.test('what they would read otherwise is refused', async (t) => {
 
 t.test('a file in UTF-16 is named as such', async (t) => {
   const directory = t.testdir({ 'settings.env': Buffer.from('\ufeffA=1\r\n', 'utf16le') });
-  t.match(withSettings({}, join(directory, 'settings.env')), { problem: /^--settings: \S+settings\.env cannot be read: it is UTF-16\. Save it as UTF-8\.$/ });
+  t.match(withSettings({}, join(directory, 'settings.env')), { problem: /^--settings: .+settings\.env cannot be read: it is UTF-16\. Save it as UTF-8\.$/ });
 });

@@ -46,7 +46,7 @@ t.test('the patch, which changes nothing else', async (t) => {
   t.equal(code, 0);
   t.match(out, /^4 denials from 2026-12-01T00:00:01Z to 2026-12-01T00:00:01Z: 2 changes proposed, 1 not\.\n/);
   t.match(out, /Not proposed:\npods asked for 169\.254\.169\.254 once, from 10\.8\.0\.1\n.*\n {2}ask for another host/);
-  t.match(out.slice(out.indexOf('--- ')), /^--- egress\.yaml\n\+\+\+ egress\.yaml\n@@ [^\n]* @@\n/);
+  t.match(out.slice(out.indexOf('--- ')), /^--- .*egress\.yaml"?\n\+\+\+ .*egress\.yaml"?\n@@ [^\n]* @@\n/);
   t.strictSame(out.split('\n').filter((each) => /^-[^-]/.test(each)), ['-    ports: [443]']);
   t.equal(readFileSync(file, 'utf8'), CONFIG, 'nothing is written');
 });
