@@ -35,6 +35,8 @@ t.test('it has room for the default limits, and time to drain', async (t) => {
 t.test('its page names no command that would read the configuration without its settings, and no specifier that older systemds lack', async (t) => {
   const page = readFileSync(join(ROOT, 'deploy/systemd/README.md'), 'utf8');
   const commands = page.match(/eco-egress \w+ [^`]*--config[^`]*/g) ?? [];
+  const [, needed = ''] = /^\| systemd \| \d+ and later, for (.*) in /m.exec(readFileSync(join(ROOT, 'docs/compatibility.md'), 'utf8')) ?? [];
+  for (const [, option = ''] of needed.matchAll(/`([^`]+)`/g)) t.ok(`${UNIT}${page}`.includes(`\n${option}=`), `compatibility.md: ${option}`);
   t.notMatch(page, /=%d/, 'systemd 251 and later know it, and Ubuntu 22.04 has 249');
   t.equal(commands.length, 1);
   for (const command of commands) t.match(command, '--settings /etc/eco-egress/settings.env');
