@@ -171,6 +171,12 @@ t.test('no script of the package relies on the `node` of PATH', async (t) => {
   }
 });
 
+t.test('npm runs the scripts of the package in sh, whatever shell the user has set', async (t) => {
+  const cwd = t.testdir({ '.npmrc': readFileSync(join(ROOT, '.npmrc'), 'utf8'), 'package.json': '{ "scripts": { "shell": "for shell in sh; do echo in $shell; done" } }', home: { '.npmrc': 'script-shell=/bin/false\n' } });
+  const { stdout, stderr } = spawnSync('npm', ['run', '-s', 'shell'], { cwd, encoding: 'utf8', env: { PATH: process.env['PATH'], HOME: join(cwd, 'home') } });
+  t.equal(stdout, 'in sh\n', stderr);
+});
+
 t.test('npm links the command', async (t) => {
   const bin = join(ROOT, 'node_modules/.bin/eco-egress');
   t.match(await run(bin, ['--version'], { path: TOOLS }), { code: 0, out: /^\d+\.\d+\.\d+\n$/ });
