@@ -239,7 +239,7 @@ function warnAboutChain({ all }: PemCertificates, purpose: keyof typeof PURPOSES
   );
 }
 
-/** RFC 9155: nobody may trust such a signature. */
+/** RFC 9155: such a signature is not to be trusted. */
 const WEAK_HASH = /sha1|md5/i;
 
 function subjectOf({ subject }: X509Certificate): string {

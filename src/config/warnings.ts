@@ -169,11 +169,13 @@ function warnAboutOrder({ rules }: Config, warn: Warn): void {
         'key',
       );
     const path = ['rules', index, 'rate'];
-    const pairs = rate === null ? [] : clients.flatMap((client) => destinations.map((name) => ({ client, name })));
-    const passed = pairs.find(({ client, name }) => open.find(namesOf([client], [name])) !== undefined);
-    if (passed !== undefined) {
-      const { client, name } = passed;
-      const first = open.find(namesOf([client], [name])) ?? 0;
+    const passed = clients.values().flatMap((client) =>
+      destinations.flatMap((name) => {
+        const first = open.find(namesOf([client], [name]));
+        return first === undefined ? [] : { client, name, first };
+      }),
+    );
+    for (const { client, name, first } of passed.take(rate === null ? 0 : 1)) {
       const [how, instead] =
         (rules[first]?.rate ?? null) === null
           ? ['without limits', 'give that rule a rate']
@@ -211,7 +213,7 @@ function warnAboutOrder({ rules }: Config, warn: Warn): void {
   });
 }
 
-/** Rules that permit all their clients everything at all their destinations. A look-up takes the shorter of two lists: a file may have thousands of rules of one client. */
+/** Rules that permit all their clients everything at all their destinations. A look-up takes the shortest list: a file may have thousands of rules of one client. */
 class OpenRules {
   /** By each client and destination that the rule names. */
   readonly #known = new Map<string, { readonly place: number; readonly names: ReadonlySet<string> }[]>();
@@ -221,11 +223,10 @@ class OpenRules {
     for (const name of names) (this.#known.get(name) ?? this.#known.set(name, []).get(name))?.push(rule);
   }
 
-  /** The place of the first that names all of these, clients before destinations; undefined: none. */
+  /** The place of the first that names all of these; undefined: none. */
   find(names: readonly string[]): number | undefined {
-    const [ofClient = [], ofDestination = []] = [this.#known.get(names[0] ?? ''), this.#known.get(names.at(-1) ?? '')];
-    const shorter = ofClient.length < ofDestination.length ? ofClient : ofDestination;
-    return shorter.find((rule) => names.every((name) => rule.names.has(name)))?.place;
+    const [shortest] = names.map((name) => this.#known.get(name) ?? []).sort((one, other) => one.length - other.length);
+    return shortest?.find((rule) => names.every((name) => rule.names.has(name)))?.place;
   }
 }
 

@@ -36,9 +36,9 @@ export interface ConnectRequest {
   readonly ports?: PortBudget | undefined;
   /** Whose ports these are: name of a destination, `-` for none. */
   readonly destination?: string | undefined;
-  /** The client whose share of the ports has to suffice; absent: nobody's. */
+  /** The client whose share of the ports has to suffice; absent: no client's. */
   readonly client?: string | undefined;
-  /** The connection serves all clients, and counts for nobody's share. */
+  /** The connection serves all clients, and counts for no client's share. */
   readonly pooled?: boolean | undefined;
   /** Checked once a connection is open; absent: none leads back to us. */
   readonly isOurs?: IsOurs | undefined;

@@ -31,7 +31,7 @@ export interface DialTarget {
   readonly destination?: string;
   /** The only client that may use the connection, and from whose share of NAT ports it comes; absent: it serves all clients. */
   readonly client?: string;
-  /** The client for which a connection for all is opened: not beyond its share of NAT ports; absent: nobody's. */
+  /** The client for which a connection for all is opened: not beyond its share of NAT ports; absent: no client's. */
   readonly opener?: string;
   /** Parent proxies, nearest to us first; absent or empty: none. */
   readonly via?: readonly HopStep[];

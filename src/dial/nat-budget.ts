@@ -87,8 +87,8 @@ export class PortBudget {
    * A port for one TCP connection, attempt included.
    * @param address IP literal, in any spelling
    * @param destination name in the configuration, `-` for none: only for reports
-   * @param client whose share has to suffice; null: nobody's
-   * @param pooled its connection serves all clients, and counts for nobody's share until one holds it
+   * @param client whose share has to suffice; null: no client's
+   * @param pooled its connection serves all clients, and counts for no client's share until one holds it
    * @returns null when none is free for it, or others wait for one
    */
   take(address: string, port: number, destination: string, client: string | null = null, pooled = false): PortLease | null {

@@ -26,7 +26,7 @@ export interface PortsInUse {
 /** A dial that waits for a port. */
 export interface PortWaiter {
   readonly since: number;
-  /** Whose share has to suffice; null: nobody's. */
+  /** Whose share has to suffice; null: no client's. */
   readonly client: string | null;
   /** Its connection serves all clients. */
   readonly pooled: boolean;
@@ -57,6 +57,8 @@ type PortLevel = 'ample' | 'scarce' | 'exhausted';
 /** Ports of one holder, or of all. */
 class PortUse {
   open = 0;
+  /** Some of them were those of pooled connections. */
+  wasPooled = false;
   readonly #closed = new EndTimes();
   readonly #unanswered = new EndTimes();
 
@@ -95,8 +97,6 @@ export class PortTuple {
   /** Timer for the waiting dials; null: none waits. */
   stopAlarm: (() => void) | null = null;
   readonly #byClient = new Map<string, PortUse>();
-  /** Clients that have ended pooled connections, which the NAT may still keep. */
-  readonly #holders = new Set<string>();
   #sweepAt = SWEEP_AT;
 
   constructor(place: string) {
@@ -106,7 +106,7 @@ export class PortTuple {
   /** How many of its ports this client holds. Drops clients that hold none, from time to time. */
   usedBy(client: string, now: number, keeping: Keeping): number {
     if (this.#byClient.size >= this.#sweepAt) {
-      for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0 && this.#byClient.delete(name)) this.#holders.delete(name);
+      for (const [name, use] of this.#byClient) if (use.at(now, keeping) === 0) this.#byClient.delete(name);
       this.#sweepAt = Math.max(SWEEP_AT, this.#byClient.size * 2);
     }
     return this.#byClient.get(client)?.at(now, keeping) ?? 0;
@@ -123,12 +123,12 @@ export class PortTuple {
     const use = this.#useOf(client);
     use.open += 1;
     if (over !== null) use.end(over, now);
-    this.#holders.add(client);
+    use.wasPooled = true;
   }
 
   /** Whether this client has ended pooled connections. Some time after the NAT has forgotten them it has not. */
   hasHeld(client: string): boolean {
-    return this.#holders.size > 0 && this.#holders.has(client);
+    return this.#byClient.get(client)?.wasPooled === true;
   }
 
   /** @param client as passed when it was taken */
@@ -161,7 +161,7 @@ export interface PortLedger {
 export class PortLease {
   readonly #tuple: PortTuple;
   readonly #ledger: PortLedger;
-  /** Null: it counts for nobody's share. */
+  /** Null: it counts for no client's share. */
   #client: string | null;
   /** Null: it is in use. */
   #over: Ending | null = null;

@@ -152,8 +152,8 @@ export function secure(request: SecureRequest): Promise<TLSSocket> {
     // Verified by now; sessions follow.
     tls.once('secureConnect', () => {
       end();
-      const ends = leaf === undefined ? 0 : trustedUntil(leaf, context.authorities);
-      trustEnds.set(tls, resumed !== null && tls.isSessionReused() ? resumed.expires : ends);
+      if (resumed !== null && tls.isSessionReused()) trustEnds.set(tls, resumed.expires);
+      else if (leaf !== undefined) trustEnds.set(tls, trustedUntil(leaf, context.authorities));
       tls.off('error', onError);
       resolve(tls);
     });

@@ -259,10 +259,10 @@ function allowedRest(family: AddressFamily, known: readonly string[], closed: re
 export function unknownPorts(destinations: Config['destinations'], cluster: Config['cluster'], family: AddressFamily): PortEntry[] {
   const inside = new Set(cluster.destinations.map(({ name }) => name));
   return destinations
-    .filter(({ name, addresses, hosts }) =>
-      addresses === null
-        ? !inside.has(name) && hosts.some((host) => isIP(host) === 0)
-        : !addresses.some((range) => familyOf(range) === family),
+    .filter((destination) =>
+      rangesOf(destination) === null
+        ? !inside.has(destination.name)
+        : destination.addresses?.some((range) => familyOf(range) === family) === false,
     )
     .flatMap(askedPorts);
 }

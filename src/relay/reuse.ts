@@ -111,7 +111,7 @@ export function keepAlive(stream: Duplex & { setKeepAlive?: Socket['setKeepAlive
   stream.setKeepAlive?.(true, FIRST_PROBE, NEXT_PROBE, UNANSWERED_PROBES);
 }
 
-/** Errors by which the system gives up a connection from which nothing comes, not even acknowledgements: nobody has closed it. */
+/** Errors by which the system gives up a connection from which nothing comes, not even acknowledgements: neither side has closed it. */
 const LOST: ReadonlySet<string> = new Set(['ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
 /** The fault of an upstream whose connection is lost; null: the error says that it has closed it. */

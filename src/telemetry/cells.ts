@@ -224,7 +224,7 @@ export class Cells {
       if (code === 'ok' && record.bytesReceived === 0) destination.health.note('ok', Date.now());
       return;
     }
-    // Whoever breaks off before the decision was never let through, however long that took.
+    // A client that breaks off before the decision was not let through, however long that took.
     const letThrough = outcome !== 'denied' && record.verdict !== '-';
     if (letThrough) {
       destination.admitted += 1;

@@ -40,7 +40,7 @@ t.test('shares, while others wait', async (t) => {
   t.equal(await own, null);
 });
 
-t.test('shares: a pooled connection counts for the client that was the last to use it, and for nobody before', async (t) => {
+t.test('shares: a pooled connection counts for the client that was the last to use it, and for none before', async (t) => {
   const { budget, clock } = budgetLab({ ports: 100, timeWait: 2000 });
   const open = (client: string): PortLease | null => budget.take(ECO, 443, 'eco', client, true);
   const pooled = Array.from({ length: 90 }, () => open('a'));
