@@ -14,10 +14,10 @@ import { canonicalPath } from '../../src/targets/path.ts';
 import { NO_BOUND, runSteps } from '../../src/policy-diff/work.ts';
 import type { Ask, Peer } from '../../src/policy/verdict.ts';
 import { makeAsk, makeClient, makeDestination, makePeer, makeRule } from '../support/policy.ts';
+import { casesOf } from '../support/full.ts';
 import { holds } from '../support/property.ts';
 
-/** More by ECO_PROPERTY_RUNS. */
-const RUNS = Number(process.env['ECO_PROPERTY_RUNS'] ?? 20_000);
+const CASES = 20_000;
 const HOSTS = ['a.example', 'b.test', '*.example', 'x.a.example', '192.0.2.7', '10.40.1.9'] as const;
 const METHODS = ['GET', 'HEAD', 'PUT'] as const;
 const PATHS = ['/a', '/a/b', '/c'] as const;
@@ -119,7 +119,7 @@ t.test('the request passes, no client loses anything, none gains anything that i
   holds(
     t,
     'safe',
-    RUNS,
+    CASES,
     fc.property(policies, asks, bystanders, (config, drawn, others) => {
       const policy = compilePolicy(config);
       const before = compilePolicy(enforced(config));
@@ -170,8 +170,8 @@ t.test('the request passes, no client loses anything, none gains anything that i
       }
     }),
   );
-  t.ok(proposed > RUNS / 10, `${proposed} changes`);
-  t.ok(none > RUNS / 10, `${none} times none`);
+  t.ok(proposed > casesOf(CASES) / 10, `${proposed} changes`);
+  t.ok(none > casesOf(CASES) / 10, `${none} times none`);
 });
 
 t.test('an IP literal that would not be dialled: the whole of what it needs is said, and no change shown that would not do', async (t) => {

@@ -53,8 +53,8 @@ const TIMES = 16;
 const [FEW, MANY] = [2, 6];
 /** One long text against sixteen short ones: 1 for a linear reader, 16 for a quadratic one. */
 const MOST = 6;
-/** Below this, ms, 64 KB are read at no cost. */
-const NOTHING = 0.5;
+/** Below this, ms, 32 KB are read in linear time: one step for each pair of characters would take a thousand times as long. */
+const NOTHING = 1;
 /** What decides is measured for this long, ms. */
 const LONG_ENOUGH = 50;
 

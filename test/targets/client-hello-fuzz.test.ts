@@ -51,8 +51,8 @@ function fitted(handshake: Buffer): Buffer {
 
 t.test('no input throws, no fragmentation changes the verdict, no memory above the bound', async (t) => {
   // The whole million: npm run fuzz.
-  const { verdicts, mostHeld, slowest, grown } = fuzzReader({ seed: 20_261, runs: 100_000 });
-  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((verdicts.get(kind) ?? 0) > 2000, `${kind}: ${verdicts.get(kind) ?? 0}`);
+  const { verdicts, mostHeld, slowest, grown } = fuzzReader({ seed: 20_261, runs: 25_000 });
+  for (const kind of ['more', 'hello', 'invalid', 'not-tls']) t.ok((verdicts.get(kind) ?? 0) > 500, `${kind}: ${verdicts.get(kind) ?? 0}`);
   t.ok(mostHeld <= MOST_HELD, `${mostHeld} bytes held at most`);
   t.ok(slowest < 2000, `${slowest} ms for the slowest`);
   t.ok(grown < 4 * 1024 * 1024, `${grown} bytes more in use at the end`);

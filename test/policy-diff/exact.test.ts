@@ -2,11 +2,15 @@
  * The comparison is exact: over random pairs of policies every witness is
  * decided differently, in the way that its class says, and every random request
  * that is decided differently is in exactly one class, every other in none.
- * Half of the pairs: exact-1.test.ts says how to try others.
+ * npm run diff:prove tries a million pairs.
  */
 import t from 'tap';
 import { proveExact } from '../support/exact-diff.ts';
+import { casesOf } from '../support/full.ts';
 
-t.test('1500 pairs of policies', async (t) => {
-  proveExact(t, 1_000_000_000, 1500);
+const SEED = Number(process.env['ECO_DIFF_SEED'] ?? 0);
+const PAIRS = Number(process.env['ECO_DIFF_PAIRS'] ?? casesOf(6000));
+
+t.test(`${PAIRS} pairs of policies`, async (t) => {
+  proveExact(t, SEED, PAIRS);
 });
