@@ -15,7 +15,7 @@ const AT_ONCE = 10;
 
 const clients = Array.from({ length: CLIENTS }, (_, index) => `client-${index}`);
 const destinations = Array.from({ length: DESTINATIONS }, (_, index) => `destination-${index}`);
-const metrics = createMetrics({ policy: { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients, destinations, limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] }, version: 'bench' });
+const metrics = createMetrics({ policy: { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients, destinations, limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] }, version: 'bench' });
 const codes = Object.keys(FAULTS) as FaultCode[];
 
 for (const destination of destinations) {

@@ -10,7 +10,7 @@ import { createMetrics } from '../src/telemetry/metrics.ts';
 
 const ROUNDS = 300_000;
 const SLICE = 100;
-const policy = { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] };
+const policy = { hash: 'bench', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] };
 const nextId = createRequestIds();
 
 function sample(): AccessRecord {

@@ -475,6 +475,7 @@ export class Egress {
         lenient === null ? await dialler.dial(target, enforcing, signal) : await dialLeniently(dialler, target, enforcing, lenient, signal);
       telemetry.upstreamConnected(destination.name, dialled.dnsMs, dialled.tcpMs, dialled.tlsMs, dialled.hopMs);
       telemetry.upstreamReached(destination.name, dialled.address ?? UNRESOLVED, dialled.certificateEnds ?? 0);
+      for (const { hop, parent, ends } of dialled.parentCertificates ?? []) telemetry.parentReached(hop, parent, ends);
       return dialled;
     } catch (error) {
       const fault = Fault.from(error);

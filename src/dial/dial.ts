@@ -72,6 +72,16 @@ export interface CircuitReport {
  */
 export type AddressGuard = (address: string, port: number) => Fault | null;
 
+/** The certificate that a parent proxy showed in a handshake with us. */
+export interface ParentCertificate {
+  /** Name of the hop. */
+  readonly hop: string;
+  /** Its host. */
+  readonly parent: string;
+  /** When the first certificate of its chain expires, ms since the epoch. */
+  readonly ends: number;
+}
+
 /** A connection that is ready for use, with details for the log. */
 export interface Dialled {
   /** Connected, and past the TLS handshake if there was one. The caller owns it and closes it. */
@@ -92,6 +102,8 @@ export interface Dialled {
   readonly attempts: number;
   /** When the upstream's certificate expires, ms since the epoch; absent: no TLS of our own. */
   readonly certificateEnds?: number;
+  /** Of the parents that speak TLS, nearest first; absent: no parents. */
+  readonly parentCertificates?: readonly ParentCertificate[];
   /** Why enforcement would not have dialled it; absent: it would. Set by the caller in report mode. */
   readonly reported?: Fault;
   /** What an error of the socket means that is one of TLS; absent: no TLS of our own. */

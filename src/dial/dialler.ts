@@ -131,6 +131,7 @@ export function createDialler(options: DiallerOptions): Dialler {
           address: host,
           peer: way.peer,
           via: describeWay(way.parents),
+          parentCertificates: way.certificates,
           dnsMs: way.dnsMs,
           tcpMs: way.tcpMs,
           hopMs: spent,

@@ -8,7 +8,7 @@ import type { CancelSignal } from '../cancel.ts';
 import type { HopConfig } from '../config/config.ts';
 import { Fault, type FaultFacts } from '../errors.ts';
 import { type Authority, formatAuthority } from '../targets/host.ts';
-import { abortFault, type HopStep, type RemoteEndpoint } from './dial.ts';
+import { abortFault, type HopStep, type ParentCertificate, type RemoteEndpoint } from './dial.ts';
 import { createConnectRequest } from './connect-request.ts';
 import type { ConnectedSocket, ConnectRequest } from './connect.ts';
 import type { CoolDowns } from './cool-downs.ts';
@@ -17,7 +17,7 @@ import { HopFault, type HopParent, joinHopFaults, nameParent, wayFault } from '.
 import { checkAddresses } from './resolver.ts';
 import { createSocks5 } from './socks5.ts';
 import { lateTlsFault } from './tls-fault.ts';
-import { secure } from './tls.ts';
+import { secure, trustEndOf } from './tls.ts';
 
 /** For `createHops`. */
 export interface HopsOptions {
@@ -45,6 +45,8 @@ export interface OpenRoute {
   readonly peer: RemoteEndpoint;
   /** The parents that were used, nearest first. */
   readonly parents: readonly HopParent[];
+  /** Of those that speak TLS, nearest first. */
+  readonly certificates: readonly ParentCertificate[];
   /** For the first parent, ms; -1: did not happen. */
   readonly dnsMs: number;
   readonly tcpMs: number;
@@ -142,7 +144,8 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
         facts: { nextHop: formatAuthority(parent.host, parent.port), ...opened(), ...facts },
       });
     }
-    return { ...way, socket, parents: [...way.parents, at] };
+    const shown = socket === way.socket ? [] : [{ hop: hop.name, parent: parent.host, ends: trustEndOf(socket) }];
+    return { ...way, socket, parents: [...way.parents, at], certificates: [...way.certificates, ...shown] };
   }
 
   /** A connection to the parent itself: through the hops below, or, without any, directly. */
@@ -160,7 +163,7 @@ export function createHops({ resolve, coolDowns, via, now }: HopsOptions): Hops 
     const permitted = checkAddresses(addresses, port, guard);
     const dialled = now();
     const { socket, address, lease } = await connect({ host, port, addresses: permitted, timeout: hop.connect });
-    return { socket, peer: { address, port }, parents: [], dnsMs, tcpMs: now() - dialled, lease };
+    return { socket, peer: { address, port }, parents: [], certificates: [], dnsMs, tcpMs: now() - dialled, lease };
   }
 
   async function encrypt(socket: Socket, at: HopParent, signal: CancelSignal, opened: () => FaultFacts): Promise<Socket> {

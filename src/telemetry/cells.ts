@@ -28,6 +28,8 @@ export interface PolicyFacts {
   readonly warnings: ReadonlyMap<WarningKind, number>;
   readonly clients: readonly string[];
   readonly destinations: readonly string[];
+  /** The hosts of the parents, by name of the hop. */
+  readonly hops: ReadonlyMap<string, readonly string[]>;
   /** Numbers of `limits`, by key. */
   readonly limits: Readonly<Record<string, number>>;
   /** By the key that names the file: when the first certificate in it expires, Unix time in seconds. */
@@ -146,6 +148,8 @@ export class Cells {
   readonly destinations = new Map<string, DestinationCells>();
   /** Destinations of the configuration in force. An earlier one keeps its counters, and its state is of no interest. */
   configured: ReadonlySet<string> = new Set();
+  /** By name of the hop and host of the parent: when the certificate expires that was shown last, ms since the epoch; 0: none was. */
+  parents: ReadonlyMap<string, Map<string, number>> = new Map();
   /** Requests denied, by client and code. */
   readonly denials = new Map<string, Map<FaultCode, number>>([['-', zeros(DENIAL_CODES)]]);
   readonly clients = new Map<string, ClientCounts>([['-', { admitted: 0, denied: 0 }]]);
@@ -160,7 +164,19 @@ export class Cells {
   }
 
   /** Counts under these names too. Names of an earlier policy stay: a counter must not decrease, and requests in progress still end. */
-  adopt({ hash, file, loadedAt, warnings, clients, destinations, limits, certificates, listsEnd = null, ruleEnds }: PolicyFacts): void {
+  adopt({
+    hash,
+    file,
+    loadedAt,
+    warnings,
+    clients,
+    destinations,
+    hops,
+    limits,
+    certificates,
+    listsEnd = null,
+    ruleEnds,
+  }: PolicyFacts): void {
     this.config = { hash, file, loadedAt, warnings, listsEnd };
     this.limits = limits;
     this.certificates = certificates;
@@ -174,6 +190,10 @@ export class Cells {
       this.clients.set(name, { admitted: 0, denied: 0 });
       this.shortTunnels.set(name, 0);
     }
+    const before = this.parents;
+    this.parents = new Map(
+      [...hops].map(([hop, parents]) => [hop, new Map(parents.map((parent) => [parent, before.get(hop)?.get(parent) ?? 0]))]),
+    );
     this.configured = new Set(destinations);
     for (const name of destinations) {
       if (!this.destinations.has(name)) this.destinations.set(name, new DestinationCells(UPSTREAM_CODES));
@@ -185,6 +205,12 @@ export class Cells {
   /** Those of `-` where the configuration has no such name. */
   destination(name: string): DestinationCells {
     return this.destinations.get(name) ?? this.#unknown;
+  }
+
+  /** Those of an earlier configuration are of no interest. */
+  noteParent(hop: string, parent: string, ends: number): void {
+    const parents = this.parents.get(hop);
+    if (parents?.has(parent) === true) parents.set(parent, ends);
   }
 
   /** A tunnel is open: it counts as admitted now, however it ends. */

@@ -21,6 +21,7 @@ export function describePolicy(
     ...inForce,
     clients: clients.map(nameOf),
     destinations: destinations.map(nameOf),
+    hops: new Map(config.hops.map(({ name, parents }) => [name, parents.map(({ host }) => host)])),
     limits: { ...limits },
     certificates: readExpiries(config),
   };

@@ -113,6 +113,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
         upstreamReached: (destination, address, certificateEnds) => {
           cells.destination(destination).reached.note(address, certificateEnds, Date.now());
         },
+        parentReached: (hop, parent, certificateEnds) => {
+          cells.noteParent(hop, parent, certificateEnds);
+        },
         upstreamFailed: (destination, code, detail) => {
           const { errors, health } = cells.destination(destination);
           increment(errors, code);
@@ -348,6 +351,16 @@ function registerPolicy(exposition: Exposition, cells: Cells): void {
     'When the first certificate of a configured file expires, Unix time.',
     'certificate',
     () => cells.certificates,
+  );
+  metric(
+    exposition,
+    'gauge',
+    'parent_certificate_expiry_timestamp_seconds',
+    'When the first certificate expires of the chain that a parent proxy last showed, Unix time; absent before the first TLS handshake with it.',
+    ['hop', 'parent'],
+    function* () {
+      for (const [hop, parents] of cells.parents) for (const [parent, ends] of parents) if (ends > 0) yield [{ hop, parent }, ends / 1000];
+    },
   );
   single(
     exposition,

@@ -39,6 +39,8 @@ export interface Telemetry {
   upstreamConnected(destination: string, dnsMs: number, tcpMs: number, tlsMs: number, hopMs: number): void;
   /** The address of the peer, `-` where only a parent knows it; `certificateEnds` in ms since the epoch, 0: without TLS of our own. */
   upstreamReached(destination: string, address: string, certificateEnds: number): void;
+  /** A connection has passed a parent proxy with TLS. @param parent its host @param certificateEnds ms since the epoch */
+  parentReached(hop: string, parent: string, certificateEnds: number): void;
   /** A dial, or an upstream we were talking to, failed. @param detail one sentence */
   upstreamFailed(destination: string, code: FaultCode, detail: string): void;
   /** Pooled connections of a destination: changes, +1 or -1, of either state. */

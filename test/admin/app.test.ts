@@ -57,7 +57,7 @@ async function speak(port: number, bytes: string | Buffer): Promise<string> {
 }
 
 t.test('metrics come from the registry with the type scrapers expect', async (t) => {
-  const metrics = createMetrics({ policy: { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 1_000, warnings: new Map(), clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] }, version: '1.2.3' });
+  const metrics = createMetrics({ policy: { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 1_000, warnings: new Map(), clients: [], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] }, version: '1.2.3' });
   const { url } = await openAdmin(t, { exposition: metrics.exposition });
   const response = await fetch(`${url}/metrics`);
   t.equal(response.status, 200);

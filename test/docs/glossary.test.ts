@@ -52,7 +52,7 @@ const KINDS: Record<string, readonly string[]> = {
 /** Labels whose values come from the configuration or the machine. */
 const NAMES = new Set(['client', 'destination', 'certificate', 'hash', 'file', 'ip', 'version', 'node', 'rule', 'owner', 'ticket']);
 /** The term for what other labels hold. Where there is none, the words are of the label itself. */
-const TERMS: Record<string, string> = { form: 'form', outcome: 'outcome', code: 'code', error: 'code', phase: 'phase', kind: 'warning' };
+const TERMS: Record<string, string> = { form: 'form', outcome: 'outcome', code: 'code', error: 'code', phase: 'phase', kind: 'warning', hop: 'hop', parent: 'parent proxy' };
 
 t.test('the table', async (t) => {
   t.equal(ROWS.length, GLOSSARY.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| Term |')).length, 'every row has a term, a meaning and a page');
@@ -83,7 +83,7 @@ t.test('every form is a term, and every kind of listener is named', async (t) =>
 });
 
 t.test('labels of the metrics', async (t) => {
-  const policy = { hash: 'abc123', file: '/e.yaml', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] };
+  const policy = { hash: 'abc123', file: '/e.yaml', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), hops: new Map(), ruleEnds: [] };
   const { samples } = readScrape(await createMetrics({ policy, version: '1.0.0' }).exposition.text());
   let seen = 0;
   for (const series of samples.keys()) {

@@ -1,4 +1,5 @@
 /** A whole proxy that goes to ECO by parents: every form, what the log and the metrics tell, and refusals. */
+import { X509Certificate } from 'node:crypto';
 import t, { type Test } from 'tap';
 import { ask, FORMS, TERMINATED } from '../support/ask.ts';
 import { startOdd } from '../support/hop-door.ts';
@@ -171,5 +172,12 @@ t.test('TLS to the parent is with the parent alone', async (t) => {
   await lab.reload((draft) => {
     Object.assign((draft.hops?.['edge'] ?? {}), { tls: { caFile: 'ca.pem', serverName: 'other.test' } });
   });
+  const ends = async (): Promise<number | undefined> => (await lab.scrape()).samples.get(`eco_egress_parent_certificate_expiry_timestamp_seconds{hop="edge",parent="parent.test"}`);
+  t.equal(await ends(), undefined, 'no certificate of it was accepted yet');
   t.equal((await ask(lab, 'gateway')).status, 200);
+  t.equal(await ends(), new X509Certificate(certPem).validToDate.getTime() / 1000);
+  await lab.reload((draft) => {
+    Object.assign((draft.hops?.['edge'] ?? {}), { url: `https://else.test:${parent.port}` });
+  });
+  t.equal(await ends(), undefined, 'nor of what is a parent no longer');
 });

@@ -18,7 +18,7 @@ const names = (name: string, count: number): string[] => Array.from({ length: co
 const LIMITS = { connections: 1, connectionsPerClient: 1, tunnels: 1, tunnelsPerClient: 1, exchanges: 1, exchangesPerClient: 1, headerBytes: 1, headerFields: 1, upstreamConnections: 1, upstreamQueue: 1, loopDelay: 0, memoryPercent: 100 } satisfies LimitsConfig;
 
 function create(clients: number, destinations: number): Metrics {
-  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: LIMITS, certificates: new Map(), ruleEnds: [] }, version: '1' });
+  return createMetrics({ policy: { hash: 'abc', file: '-', loadedAt: 0, warnings: countWarnings({ warnings: [] }), clients: names('client', clients), destinations: names('destination', destinations), limits: LIMITS, certificates: new Map(), hops: new Map(), ruleEnds: [] }, version: '1' });
 }
 
 const seriesOf = async (metrics: Metrics): Promise<string[]> => [...readScrape(await metrics.exposition.text()).samples.keys()];

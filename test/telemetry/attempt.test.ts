@@ -17,7 +17,7 @@ function open(format: 'json' | 'text' = 'json'): { telemetry: RunningTelemetry; 
   });
   const telemetry = createTelemetry({
     log: { level: 'info', format, profile: 'plain' },
-    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] },
+    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), hops: new Map(), ruleEnds: [] },
     version: '1.2.3',
     output,
   });
@@ -113,7 +113,7 @@ t.test('an output that throws', async (t) => {
   output.write = (): boolean => {
     throw new Error('broken');
   };
-  const telemetry = createTelemetry({ log: { level: 'info', format: 'json', profile: 'plain' }, policy: { hash: 'x', file: '-', loadedAt: 0, warnings: new Map(), clients: [], destinations: [], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), ruleEnds: [] }, version: '1', output });
+  const telemetry = createTelemetry({ log: { level: 'info', format: 'json', profile: 'plain' }, policy: { hash: 'x', file: '-', loadedAt: 0, warnings: new Map(), clients: [], destinations: [], limits: { connections: 1, tunnels: 1 }, certificates: new Map(), hops: new Map(), ruleEnds: [] }, version: '1', output });
   telemetry.ended(makeRecord());
   telemetry.notice('info', 'hello');
   t.match(telemetry.warnings(), [/cannot be written \(broken\)/]);

@@ -19,7 +19,7 @@ function open(log: Partial<LogConfig> = {}, isTTY = false): { telemetry: Running
   });
   const telemetry = createTelemetry({
     log: { level: 'info', format: 'json', profile: 'plain', ...log },
-    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] },
+    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] },
     version: '1.2.3',
     output,
   });
@@ -269,7 +269,7 @@ t.test('lost lines show in the metrics', async (t) => {
   const output = new PassThrough({ highWaterMark: 1 });
   const telemetry = createTelemetry({
     log: { level: 'info', format: 'json', profile: 'plain' },
-    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: [], destinations: [], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] },
+    policy: { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: [], destinations: [], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] },
     version: '1.2.3',
     output,
     sink: { maxLength: 100, closeTimeout: 0 },

@@ -6,7 +6,7 @@ import { History, HISTORY_STEP, HISTORY_STEPS } from '../../src/telemetry/histor
 import { CounterRing, ValueRing } from '../../src/telemetry/rings.ts';
 import { makeRecord } from '../support/access-record.ts';
 
-const FACTS: PolicyFacts = { hash: 'x', file: '-', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco'], limits: {}, certificates: new Map(), ruleEnds: [] };
+const FACTS: PolicyFacts = { hash: 'x', file: '-', loadedAt: 0, warnings: new Map(), clients: ['pods'], destinations: ['eco'], limits: {}, certificates: new Map(), hops: new Map(), ruleEnds: [] };
 
 class Scene {
   readonly cells = new Cells();

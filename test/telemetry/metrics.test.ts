@@ -9,7 +9,7 @@ import { readDocRows } from '../support/doc-table.ts';
 import { readScrape } from '../support/prometheus.ts';
 import type { Scrape } from '../support/prometheus.ts';
 
-const POLICY = { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 0, warnings: new Map([['report-mode', 1]] as const), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), ruleEnds: [] };
+const POLICY = { hash: 'abc123', file: '/etc/egress.yaml', loadedAt: 0, warnings: new Map([['report-mode', 1]] as const), clients: ['dynatrace-sit'], destinations: ['eco-sit'], limits: { connections: 10_000, tunnels: 4_000 }, certificates: new Map(), hops: new Map(), ruleEnds: [] };
 
 const create = (): Metrics => createMetrics({ policy: POLICY, version: '1.2.3' });
 const scrape = async (metrics: Metrics): Promise<Scrape> => readScrape(await metrics.exposition.text());

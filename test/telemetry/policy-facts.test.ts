@@ -27,7 +27,7 @@ t.test('every configured file with certificates tells when the first of them exp
       { name: 'chain', ...tls({ cert: `# ours\n${later.certPem}\n${soon.certPem}`, ca: later.certPem }) },
       { name: 'plain', ...tls({}) },
     ],
-    hops: [{ name: 'activegateway', ...tls({ ca: soon.certPem }) }],
+    hops: [{ name: 'activegateway', parents: [], ...tls({ ca: soon.certPem }) }],
     sourceIp: { probe: tls({ ca: later.certPem }) },
     tracing: tls({ ca: soon.certPem, cert: later.certPem }),
     limits: {},

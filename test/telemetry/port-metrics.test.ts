@@ -5,7 +5,7 @@ import type { NatPorts } from '../../src/telemetry/collectors.ts';
 import { makeRecord } from '../support/access-record.ts';
 import { readScrape } from '../support/prometheus.ts';
 
-const POLICY = { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit', 'other'], certificates: new Map(), ruleEnds: [], limits: { connections: 10_000, tunnels: 4_000 } };
+const POLICY = { hash: 'abc123', file: '-', loadedAt: 0, warnings: new Map(), clients: ['dynatrace-sit'], destinations: ['eco-sit', 'other'], certificates: new Map(), hops: new Map(), ruleEnds: [], limits: { connections: 10_000, tunnels: 4_000 } };
 const TUNNEL = { form: 'connect', became: 'tunnel', status: 200, durationMs: 29_999, bytesSent: 1, bytesReceived: 1 } as const;
 
 t.test('a short tunnel, and its neighbours', async (t) => {
