@@ -138,8 +138,8 @@ function failureLine(part: Part, error: unknown): string {
   });
 }
 
-function lossLine({ lines, reasons, error, since }: Loss): string {
-  return noticeLine('log lines were lost', { lines, reasons, ...(error === null ? {} : { error }), since: new Date(since).toISOString() });
+function lossLine({ lines, reasons: linesByReason, error, since }: Loss): string {
+  return noticeLine('log lines were lost', { lines, linesByReason, error: error ?? undefined, since: new Date(since).toISOString() });
 }
 
 /** At the level that no `log.level` leaves out. */

@@ -147,7 +147,7 @@ t.test('a file that may not grow, and then may: every line is whole, and one say
   t.equal(await endOf(child), 0);
   t.equal(await said, '');
   const after = linesIn(file);
-  t.match(after[0], { level: 'error', msg: 'log lines were lost', lines: dropped, reasons: { full: dropped }, error: 'EFBIG', since: String });
+  t.match(after[0], { level: 'error', msg: 'log lines were lost', lines: dropped, linesByReason: { full: dropped }, error: 'EFBIG', since: String });
   t.equal(after.filter(({ msg }) => msg === 'log lines were lost').length, 1);
   const whole = before.split('\n').slice(0, -1).filter((line) => line.includes('"host-not-allowed"')).length;
   t.equal(whole + dropped + after.filter(({ code }) => code === 'host-not-allowed').length, 410, 'written or counted');
@@ -193,7 +193,7 @@ t.test('a pipe whose reader stops, and then reads on', async (t) => {
   child.kill('SIGTERM');
   t.equal(await endOf(child), 0);
   const lines = read.stop().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Record<string, unknown>);
-  t.match(lines.find(({ msg }) => msg === 'log lines were lost'), { lines: dropped, reasons: { slow: dropped } });
+  t.match(lines.find(({ msg }) => msg === 'log lines were lost'), { lines: dropped, linesByReason: { slow: dropped } });
   t.equal(lines.filter(({ code }) => code === 'host-not-allowed').length + dropped, 700, 'each line once, or counted');
   t.match(lines.at(-1), { msg: 'eco-egress has ended' });
 });
