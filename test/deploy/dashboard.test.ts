@@ -43,6 +43,10 @@ t.test('every query asks for metrics, labels and codes that exist', async (t) =>
   for (const { expr } of dashboard.annotations.list) t.strictSame(findStrangers(filled(expr), catalogue), []);
 });
 
+t.test('refusals of one code are asked of the counter that is there from the start: the first ones of the other are no increase', async (t) => {
+  for (const { panel, expr } of targets) t.notMatch(expr, /eco_egress_requests_total\{[^}]*\bcode=/, panel);
+});
+
 t.test('no window is shorter than two scrapes: in a short view, an interval of the graph is', async (t) => {
   for (const expr of [...targets.map((target) => target.expr), ...dashboard.annotations.list.map((annotation) => annotation.expr)]) t.notMatch(expr, /\[\$__interval\]/);
 });
