@@ -66,7 +66,7 @@ t.test('an upstream that takes its time gets as many connections as it needs', a
     t.strictSame([...(await callFrom(lab, clients, requests))], [[200, clients * requests]]);
     const took = performance.now() - began;
     t.comment(`${ms} ms: ${lab.upstream.connections} connections, ${Math.round(took)} ms`);
-    // How many are served at once depends on the machine.
-    t.equal(lab.upstream.connections, clients, `${ms} ms: each client can have one`);
+    // On a busy machine some clients are so late with their next request that nobody waits, and the pool need not grow to all of them.
+    t.ok(lab.upstream.connections >= clients * 0.75 && lab.upstream.connections <= clients, `${ms} ms: ${lab.upstream.connections} connections for ${clients} clients`);
   }
 });
