@@ -2,7 +2,7 @@
  * What one client at its worst costs another: the proxy with its default
  * limits, a client that asks at a steady rate, and beside it one that does one
  * greedy thing after the other. Prints Markdown.
- * Run: node bench/greedy.ts [--seconds N] [--only PART]
+ * Run: bin/node bench/greedy.ts. Options: --help
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,8 +12,8 @@ import { type AddressInfo, connect } from 'node:net';
 import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { hashPassword } from '../src/identity/proxy-authorization.ts';
+import { chooseByName, readNumber, readOptions } from '../test/support/command-line.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
 import { askSteadily, type SteadyQuestions } from './load/ask-steadily.ts';
 import { startProgram } from './machine/program.ts';
@@ -114,8 +114,8 @@ async function serveUpstream(): Promise<void> {
   process.on('disconnect', () => process.exit());
 }
 
-/** @param only part of the name of what the greedy client does */
-async function measure(seconds: number, only: string): Promise<string> {
+/** @param greed what the greedy client does, one after the other */
+async function measure(seconds: number, greed: readonly string[]): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-greedy-'));
   const upstreams = [0, LOWEST_PRIORITY].map((priority) => fork(import.meta.filename, ['--do', UPSTREAM, '--priority', String(priority)]));
   const [partner = 0, pouring = 0] = await Promise.all(upstreams.map(async (server) => ((await once(server, 'message')) as [number])[0]));
@@ -141,7 +141,7 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
     const rows: string[][] = [];
     let alone = await askSteadily(polite, seconds);
     rows.push(['nothing', formatFigure(alone.p50), formatFigure(alone.p99), '', String(alone.failed)]);
-    for (const name of Object.keys(WORST).filter((name) => name.includes(only))) {
+    for (const name of greed) {
       process.stderr.write(`${name}\n`);
       const greedy = fork(import.meta.filename, ['--do', name, '--priority', String(LOWEST_PRIORITY), '--ports', JSON.stringify(ports)]);
       await delay(1000);
@@ -164,9 +164,14 @@ rules: [{ clients: [greedy, polite, known], destinations: [upstream] }]
   }
 }
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, only: { type: 'string', default: '' }, do: { type: 'string' }, priority: { type: 'string', default: '0' }, ports: { type: 'string', default: '{}' } } });
+const USAGE = `bin/node bench/greedy.ts [--seconds N] [--only TEXT]
+  --seconds N  of the other client, beside each greedy thing; 10 by default
+  --only TEXT  only greedy things with that in their name
+`;
+// The last three are for the processes that this one starts.
+const values = readOptions({ seconds: { type: 'string', default: '10' }, only: { type: 'string', default: '' }, do: { type: 'string' }, priority: { type: 'string', default: '0' }, ports: { type: 'string', default: '{}' } }, USAGE);
 setPriority(Number(values.priority));
-if (values.do === undefined) process.stdout.write(`${await measure(Number(values.seconds), values.only)}\n`);
+if (values.do === undefined) process.stdout.write(`${await measure(readNumber('--seconds', values.seconds, USAGE, 1), chooseByName(Object.keys(WORST), values.only, (name) => name, USAGE))}\n`);
 else if (values.do === UPSTREAM) await serveUpstream();
 else {
   WORST[values.do]?.(JSON.parse(values.ports) as Ports);

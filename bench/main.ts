@@ -18,6 +18,7 @@ import { comparePartners } from './partners.ts';
 import { profileWorks } from './profile.ts';
 import { formatDetails, formatSummary, replaceMeasured } from './report/report.ts';
 import { describe, loadResults, saveResults, type Results } from './report/results.ts';
+import { refuse } from '../test/support/command-line.ts';
 import { WORKS, type Work } from './works.ts';
 
 /** One way to the distant upstream: 20 ms there and back, a partner in the same part of the world. */
@@ -29,10 +30,18 @@ const DETAILS = join(RESULTS, 'published.md');
 // So that the programs that were started end with this one.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 try {
-  await run(parseOptions(process.argv.slice(2)));
+  await run(readOptions());
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
+}
+
+function readOptions(): Options {
+  try {
+    return parseOptions(process.argv.slice(2));
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error), USAGE);
+  }
 }
 
 async function run(options: Options): Promise<void> {

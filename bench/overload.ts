@@ -4,7 +4,7 @@
  * becomes of those before them (load/open.c): a closed load, where each client
  * waits for its answer, cannot overload anything. Both proxies stay alive and
  * take turns, so that a bad minute of the machine meets both. Prints Markdown.
- * Run: bin/node bench/overload.ts [--seconds N] [--rounds N] [--only gateway|connect]
+ * Run: bin/node bench/overload.ts. Options: --help
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,11 +12,11 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { parseArgs } from 'node:util';
 import { createOurs } from './contenders/ours.ts';
 import { buildLoad } from './load/build.ts';
 import { startUpstream, UPSTREAM_HOST } from './load/upstream.ts';
 import { pin } from './machine/cores.ts';
+import { chooseByName, readCount, readNumber, readOptions } from '../test/support/command-line.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
 import { type Program, startProgram } from './machine/program.ts';
 import { overloadKey, type OverloadRun, tabulateOverload } from './report/overload.ts';
@@ -61,7 +61,9 @@ async function run(open: string, program: Program, load: Load): Promise<Overload
   return best;
 }
 
-async function measure(seconds: number, rounds: number, only: string | undefined): Promise<string> {
+const WORKS = ['gateway', 'connect'] as const;
+
+async function measure(seconds: number, rounds: number, only: readonly string[]): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-overload-'));
   const built = buildLoad(directory);
   const upstream = await startUpstream(built.upstream, directory);
@@ -73,11 +75,11 @@ async function measure(seconds: number, rounds: number, only: string | undefined
       mkdirSync(place.directory);
       contestants.push({ title, port: place.port, program: await startProgram(createOurs([], { limits }).launch(place), place.directory, place.port, true) });
     }
-    const works: Record<string, Load> = {
+    const works: Record<(typeof WORKS)[number], Load> = {
       gateway: { target: '/eco/api/v1/problems?state=open', host: 'gateway' },
       connect: { connect: `${UPSTREAM_HOST}:${upstream.plainPort}` },
     };
-    for (const [name, work] of Object.entries(works)) if (only === undefined || only === name) parts.push(await compare(built.open, name, work, contestants, seconds, rounds));
+    for (const [name, work] of Object.entries(works)) if (only.includes(name)) parts.push(await compare(built.open, name, work, contestants, seconds, rounds));
     return parts.join('\n\n');
   } finally {
     for (const { program } of contestants) await program.stop();
@@ -104,5 +106,10 @@ async function compare(open: string, name: string, work: Load, contestants: read
   return `${name}: ${formatFigure(capacity)} a second at most.\n\n${tabulateOverload(contestants.map(({ title }) => title), LOADS, seen, capacity)}`;
 }
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' }, only: { type: 'string' } } });
-process.stdout.write(`${await measure(Number(values.seconds), Number(values.rounds), values.only)}\n`);
+const USAGE = `bin/node bench/overload.ts [--seconds N] [--rounds N] [--only NAME]
+  --seconds N  of each load; 2 by default
+  --rounds N   turns of both proxies; 3 by default
+  --only NAME  of ${WORKS.join(', ')}; both by default
+`;
+const { seconds, rounds, only } = readOptions({ seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' }, only: { type: 'string', default: '' } }, USAGE);
+process.stdout.write(`${await measure(readNumber('--seconds', seconds, USAGE, 1), readCount('--rounds', rounds, USAGE, 1), chooseByName(WORKS, only, (name) => name, USAGE))}\n`);

@@ -1,7 +1,7 @@
 /**
  * What impolite partners do to this proxy and to others, on the same wire: the
  * table of test/partners/ driven against each that is installed. Prints Markdown.
- * Run: npm run bench -- --partners, or node bench/partners.ts [--contenders NAME,…] [--times N]
+ * Run: npm run bench -- --partners, or bin/node bench/partners.ts with options: --help
  */
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,6 @@ import type { Socket } from 'node:net';
 import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { createAuthority } from '../src/demo/authority.ts';
 import { type Behaviour, BEHAVIOURS, judge } from '../test/partners/behaviours.ts';
 import { exchange, type Place, type Route } from '../test/partners/exchange.ts';
@@ -17,6 +16,7 @@ import { createPartner, type Script } from '../test/partners/partner.ts';
 import { createRelay } from '../test/partners/relay.ts';
 import type { Contender, Way } from './contenders/contender.ts';
 import { CONTENDERS } from './contenders/list.ts';
+import { chooseByName, readCount, readOptions } from '../test/support/command-line.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
 import { startProgram } from './machine/program.ts';
 import { choose } from './options.ts';
@@ -35,19 +35,19 @@ const ROUTES: Readonly<Record<Way, Route>> = {
 };
 const NAMES = ['ours', 'squid', 'haproxy', 'nginx'];
 
+/** Those with clocks of their own would have every peer's defaults waited for. */
+const USUAL = BEHAVIOURS.filter(({ timeouts }) => timeouts === undefined);
+
 export interface PartnerOptions {
   /** Names of contenders; those that are not installed are left out. */
   readonly contenders?: readonly string[];
   /** Exchanges one after the other, and as many at once, for each cell of the table. */
   readonly times?: number;
-  /** Part of a behaviour's name. */
-  readonly only?: string;
+  readonly behaviours?: readonly Behaviour[];
 }
 
 /** @returns a Markdown table: behaviours down, contenders and ways across, exchanges that came out right in the cells */
-export async function comparePartners({ contenders = NAMES, times = 20, only = '' }: PartnerOptions = {}): Promise<string> {
-  // Those with clocks of their own would have every peer's defaults waited for.
-  const behaviours = BEHAVIOURS.filter(({ name, timeouts }) => timeouts === undefined && name.includes(only));
+export async function comparePartners({ contenders = NAMES, times = 20, behaviours = USUAL }: PartnerOptions = {}): Promise<string> {
   const there = choose(CONTENDERS, contenders, 'contender').filter((contender) => contender.version() !== null);
   const directory = mkdtempSync(join(tmpdir(), 'eco-egress-partners-'));
   const columns: { readonly title: string; readonly cells: readonly string[] }[] = [];
@@ -169,6 +169,11 @@ class Servers {
 
 // Last: what it uses is defined by then.
 if (process.argv[1] === import.meta.filename) {
-  const { values } = parseArgs({ options: { contenders: { type: 'string', default: NAMES.join(',') }, times: { type: 'string', default: '20' }, only: { type: 'string', default: '' } } });
-  process.stdout.write(`${await comparePartners({ contenders: values.contenders.split(','), times: Number(values.times), only: values.only })}\n`);
+  const usage = `bin/node bench/partners.ts [--contenders NAME,…] [--times N] [--only TEXT]
+  --contenders NAME,…  these proxies, as far as they are installed; ${NAMES.join(',')} by default
+  --times N            exchanges one after the other, and as many at once; 20 by default
+  --only TEXT          only behaviours with that in their name
+`;
+  const { contenders, times, only } = readOptions({ contenders: { type: 'string', default: NAMES.join(',') }, times: { type: 'string', default: '20' }, only: { type: 'string', default: '' } }, usage);
+  process.stdout.write(`${await comparePartners({ contenders: contenders.split(','), times: readCount('--times', times, usage, 1), behaviours: chooseByName(USUAL, only, ({ name }) => name, usage) })}\n`);
 }

@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { createAuthority } from '../src/demo/authority.ts';
+import { chooseByName, readCommandLine } from '../test/support/command-line.ts';
 import { findUnusedPort } from '../test/support/unused-port.ts';
 
 const CLIENTS = 100;
@@ -49,9 +50,12 @@ const PROXIES: readonly (readonly [Proxy, readonly Way[]])[] = [
   [{ name: 'tinyproxy', program: 'tinyproxy', args: tinyproxy }, ['forward', 'a tunnel each']],
 ];
 
-const [only] = process.argv.slice(2);
+const USAGE = `bin/node bench/ports.ts [NAME]
+  NAME  of ${PROXIES.map(([{ name }]) => name).join(', ')}; all by default
+`;
+const [only = ''] = readCommandLine({}, USAGE).positionals;
 if (only === 'upstream') await serve();
-else await compare(PROXIES.filter(([{ name }]) => only === undefined || only === name));
+else await compare(chooseByName(PROXIES, only, ([{ name }]) => name, USAGE));
 
 async function compare(proxies: typeof PROXIES): Promise<void> {
   const upstream = fork(import.meta.filename, ['upstream']);

@@ -1,12 +1,11 @@
 /**
  * Renders the alerts of rules.yaml as the objects that the Prometheus Operator
  * and Google Managed Prometheus read, and what Monaco deploys to Dynatrace:
- * `npm run monitoring`. With
- * `-- --runbooks URL` the links to the runbook begin with that address.
+ * `npm run monitoring`.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { parse, stringify } from 'yaml';
+import { readOptions } from '../../test/support/command-line.ts';
 import { readDynatraceSource, renderDynatrace } from './dynatrace/render.ts';
 
 /** One alert of rules.yaml. */
@@ -50,7 +49,7 @@ export function renderObject(path: keyof typeof OBJECTS, groups: readonly RuleGr
 }
 
 if (import.meta.main) {
-  const { runbooks = '' } = parseArgs({ options: { runbooks: { type: 'string' } } }).values;
+  const { runbooks } = readOptions({ runbooks: { type: 'string', default: '' } }, 'npm run monitoring -- [--runbooks URL]\n  --runbooks URL  the links to the runbook begin with this address\n');
   for (const path of Object.keys(OBJECTS) as (keyof typeof OBJECTS)[]) {
     writeFileSync(new URL(path, import.meta.url), renderObject(path, readGroups(), runbooks));
   }

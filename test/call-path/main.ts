@@ -3,8 +3,6 @@
  * file and line: npm run call-path -- connect
  * The request is `connect`, `forward`, `gateway` or `denied`, through the demo.
  * Functions that the proxy runs without any request are left out.
- *   --summary     only how many functions and files
- * Ends with 2 for wrong arguments.
  */
 import { Session } from 'node:inspector/promises';
 import { readFileSync } from 'node:fs';
@@ -13,8 +11,8 @@ import { text } from 'node:stream/consumers';
 import { PassThrough } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { type Demo, startDemo } from '../../src/demo/demo.ts';
+import { readCommandLine, refuse } from '../support/command-line.ts';
 
 const SOURCE = new URL('../../src/', import.meta.url).href;
 /** The stand-in for the partner is not part of the proxy. */
@@ -104,13 +102,13 @@ const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 
-const { values, positionals } = parseArgs({ options: { summary: { type: 'boolean', default: false } }, allowPositionals: true });
+const USAGE = `npm run call-path -- [REQUEST] [--summary]
+  REQUEST    ${Object.keys(WAYS).join(', ')}; connect by default
+  --summary  only how many functions and files
+`;
+const { values, positionals } = readCommandLine({ summary: { type: 'boolean', default: false } }, USAGE);
 const [name = 'connect'] = positionals;
-const way = WAYS[name];
-if (way === undefined) {
-  process.stderr.write(`There is no request called ${name}. Valid names: ${Object.keys(WAYS).join(', ')}.\n`);
-  process.exit(2);
-}
+const way = WAYS[name] ?? refuse(`There is no request called ${name}.`, USAGE);
 const demo = await startDemo({ http: 0, proxy: 0, tls: 0, admin: 0 }, new PassThrough().resume());
 const calls = await watch(way, demo.places);
 await demo.close();

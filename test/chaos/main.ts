@@ -5,8 +5,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ParseArgsConfig } from 'node:util';
-import { beginLab, leave, readOptions } from '../lab/command.ts';
+import { beginLab } from '../lab/command.ts';
 import { findObstacle } from '../lab/obstacle.ts';
+import { chooseByName, leave, readCount, readOptions } from '../support/command-line.ts';
 import { askBlindly, type BlindResult, describeBlind, withoutBlindColumn, writeBlindColumn } from './blind.ts';
 import { CHAOS_FAULTS } from './faults.ts';
 import { PROGRAMS } from './replica.ts';
@@ -30,7 +31,6 @@ const OPTIONS = {
   blind: { type: 'boolean', default: false },
   write: { type: 'boolean', default: false },
   required: { type: 'boolean', default: false },
-  help: { type: 'boolean', default: false },
 } as const satisfies ParseArgsConfig['options'];
 /** One for the partner's network, its servers, names, the replicas and the policy. */
 const QUICK = new Set(['address-refuses', 'partner-resets', 'resolver-silent', 'replica-restarted', 'policy-broken']);
@@ -39,10 +39,9 @@ const QUICK = new Set(['address-refuses', 'partner-resets', 'resolver-silent', '
 const TUNNELS = 100;
 const QUICK_RESTARTS = 2;
 
-const { only, quick, blind, write, required, help, ...more } = readOptions(OPTIONS, USAGE);
-const restarts = Number(more.restarts);
-if (!Number.isInteger(restarts) || restarts < 0) leave(USAGE, 2);
-if (help) leave(USAGE, 0);
+const { only, quick, blind, write, required, ...more } = readOptions(OPTIONS, USAGE);
+const restarts = readCount('--restarts', more.restarts, USAGE, 0);
+const faults = chooseByName(CHAOS_FAULTS.filter(({ name }) => !quick || QUICK.has(name)), only, ({ name }) => name, USAGE);
 const obstacle = findObstacle(PROGRAMS);
 if (obstacle !== null) leave(`The network was not built: ${obstacle}\n`, required ? 1 : 0);
 
@@ -51,7 +50,7 @@ beginLab();
 const stage = await setStage(restarts > 0 || quick ? TUNNELS : undefined);
 const results: FaultResult[] = [];
 const named: BlindResult[] = [];
-for (const fault of restarts > 0 ? [] : CHAOS_FAULTS.filter(({ name }) => name.includes(only) && (!quick || QUICK.has(name)))) {
+for (const fault of restarts > 0 ? [] : faults) {
   const result = await runFault(stage, fault, async () => {
     if (blind) named.push(await askBlindly(stage, fault.name));
   });

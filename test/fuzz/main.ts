@@ -3,10 +3,9 @@
  *   a million ClientHellos for their reader,
  *   100,000 connections through a whole proxy whose every partner is spoiled,
  *   10,000 conversations said to the proxy and to Node's strict server alike.
- * Without a seed each run has its own, and says it. -- --only PART --seed S
- * --from I --runs N repeats a part of one: hellos, proxy or differ.
+ * Options: --help
  */
-import { parseArgs } from 'node:util';
+import { readCount, readNumber, readOptions, refuse } from '../support/command-line.ts';
 import { fuzzReader } from '../support/hello-fuzz.ts';
 import { differ } from './differ.ts';
 import { fuzzProxy } from './proxy.ts';
@@ -14,27 +13,38 @@ import { fuzzProxy } from './proxy.ts';
 const PARTS = { hellos: 1_000_000, proxy: 100_000, differ: 10_000 } as const;
 const AT_ONCE = 200;
 
-const { values } = parseArgs({
-  options: {
+const USAGE = `npm run fuzz -- [--only PART,…] [--seed S] [--from I] [--runs N] [--minutes N] [--at-once N]
+  --only PART,…  of ${Object.keys(PARTS).join(', ')}; all by default
+  --seed S       repeats a run that had this seed; without it, each run has its own and prints it
+  --from I       the first case of the run
+  --runs N       cases of each part; ${Object.entries(PARTS).map(([part, runs]) => `${runs} ${part}`).join(', ')} by default
+  --minutes N    how long proxy and differ may take, each; 30 by default
+  --at-once N    connections of the part proxy; ${AT_ONCE} by default
+`;
+const values = readOptions(
+  {
     only: { type: 'string', default: Object.keys(PARTS).join(',') },
     runs: { type: 'string' },
-    seed: { type: 'string' },
+    seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     from: { type: 'string', default: '0' },
-    /** For the proxy and for the comparison, each. */
     minutes: { type: 'string', default: '30' },
     'at-once': { type: 'string', default: String(AT_ONCE) },
   },
-});
-const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
-const from = Number(values.from);
-const within = Number(values.minutes) * 60_000;
+  USAGE,
+);
+const seed = readCount('--seed', values.seed, USAGE, 0);
+const from = readCount('--from', values.from, USAGE, 0);
+const runs = values.runs === undefined ? undefined : readCount('--runs', values.runs, USAGE, 1);
+const within = readNumber('--minutes', values.minutes, USAGE, 0) * 60_000;
+const atOnce = readCount('--at-once', values['at-once'], USAGE, 1);
 const only = values.only.split(',');
+for (const part of only) if (!Object.hasOwn(PARTS, part)) refuse(`--only ${part}: not found. There are ${Object.keys(PARTS).join(', ')}`, USAGE);
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
 };
 
-const runsOf = (part: keyof typeof PARTS): number => Number(values.runs ?? PARTS[part]);
+const runsOf = (part: keyof typeof PARTS): number => runs ?? PARTS[part];
 
 /** Says what was found and how to see it again; the process fails then. */
 function conclude(part: keyof typeof PARTS, findings: readonly string[]): void {
@@ -58,7 +68,7 @@ if (only.includes('hellos')) {
 
 if (only.includes('proxy')) {
   say(`seed ${seed}: ${runsOf('proxy')} connections through a whole proxy`);
-  const { done, kinds, findings } = await fuzzProxy({ seed, from, connections: runsOf('proxy'), within, atOnce: Number(values['at-once']), say });
+  const { done, kinds, findings } = await fuzzProxy({ seed, from, connections: runsOf('proxy'), within, atOnce, say });
   say(`${done} done: ${[...kinds].map(([kind, count]) => `${kind} ${count}`).join(', ')}; ${findings.length} findings`);
   conclude('proxy', findings);
 }

@@ -4,7 +4,8 @@
  */
 import type { ParseArgsConfig } from 'node:util';
 import { gatherCast } from './cast.ts';
-import { beginLab, leave, readOptions } from './command.ts';
+import { chooseByName, leave, readOptions } from '../support/command-line.ts';
+import { beginLab } from './command.ts';
 import { takeSnapshot } from './host-network.ts';
 import { removeLab } from './leftovers.ts';
 import { createNarrator } from './narrate.ts';
@@ -22,11 +23,9 @@ const OPTIONS = {
   keep: { type: 'boolean', default: false },
   only: { type: 'string', default: '' },
   required: { type: 'boolean', default: false },
-  help: { type: 'boolean', default: false },
 } as const satisfies ParseArgsConfig['options'];
 
-const { keep, only, required, help } = readOptions(OPTIONS, USAGE);
-if (help) leave(USAGE, 0);
+const { keep, only, required } = readOptions(OPTIONS, USAGE);
 const obstacle = findObstacle();
 if (obstacle !== null) leave(`The lab was not built: ${obstacle}\n`, required ? 1 : 0);
 
@@ -41,7 +40,7 @@ const narrator = createNarrator({
   write,
   evidence: () => cast.nodes.map((node) => [`the log of ${node.name} ends:`, ...node.tail(4)].join('\n')).join('\n'),
 });
-await narrator.play(tellStory(cast).filter(({ title }) => title.toLowerCase().includes(only.toLowerCase())));
+await narrator.play(chooseByName(tellStory(cast), only, ({ title }) => title, USAGE));
 
 if (keep) {
   write('\nThe lab stays until Ctrl-C.\n');

@@ -2,16 +2,12 @@
  * Whether the tests notice when a guard is gone: npm run mutants
  * Each mutant of mutants.ts is put into a copy of the project, and the tests
  * that it names have to fail there. They have to pass without it first.
- *   --only NAME        one mutant; may stand several times
- *   --invariant N      those of one invariant, by its number in docs/invariants.md; may stand several times
- *   --quick            two of each invariant, whose tests start no whole proxy
- *   --list             says which, and runs nothing
- * Ends with 1 where a mutant survived or could not be tried, 2 for wrong options.
+ * Ends with 1 where a mutant survived or could not be tried.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readOptions, refuse } from '../support/command-line.ts';
 import { Copy, killAll, type Outcome } from './copy.ts';
 import { type Mutant, mutate, StaleMutant } from './mutant.ts';
 import { INVARIANTS, QUICK } from './mutants.ts';
@@ -20,14 +16,21 @@ const ROOT = join(import.meta.dirname, '../..');
 /** Test files at once: many of them start servers and measure how much is held. */
 const AT_ONCE = 2;
 
-const { values } = parseArgs({
-  options: {
+const USAGE = `npm run mutants -- [--only NAME]… [--invariant N]… [--quick] [--list]
+  --only NAME    one mutant
+  --invariant N  those of one invariant, by its number in docs/invariants.md
+  --quick        two of each invariant, whose tests start no whole proxy
+  --list         print which, and run nothing
+`;
+const values = readOptions(
+  {
     only: { type: 'string', multiple: true, default: [] },
     invariant: { type: 'string', multiple: true, default: [] },
     quick: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
-});
+  USAGE,
+);
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -38,10 +41,7 @@ function choose(): [invariant: string, mutants: readonly Mutant[]][] {
   const numbers = INVARIANTS.map((_, index) => String(index + 1));
   const names = INVARIANTS.flatMap(([, mutants]) => mutants.map(({ name }) => name));
   const unknown = [...values.only.filter((name) => !names.includes(name)), ...values.invariant.filter((number) => !numbers.includes(number))];
-  if (unknown.length > 0) {
-    process.stderr.write(`There is no ${unknown.join(', ')}. --list shows names and numbers.\n`);
-    process.exit(2);
-  }
+  if (unknown.length > 0) refuse(`There is no ${unknown.join(', ')}. --list shows names and numbers.`, USAGE);
   const wanted = (mutant: Mutant): boolean => (values.only.length === 0 || values.only.includes(mutant.name)) && (!values.quick || QUICK.has(mutant));
   return INVARIANTS.filter((_, index) => values.invariant.length === 0 || values.invariant.includes(String(index + 1))).map(([invariant, mutants]) => [invariant, mutants.filter(wanted)]);
 }

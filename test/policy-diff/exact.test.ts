@@ -10,6 +10,8 @@ import { casesOf } from '../support/full.ts';
 
 const SEED = Number(process.env['ECO_DIFF_SEED'] ?? 0);
 const PAIRS = Number(process.env['ECO_DIFF_PAIRS'] ?? casesOf(6000));
+// A pair takes some 25 ms.
+t.setTimeout(PAIRS * 100);
 
 t.test(`${PAIRS} pairs of policies`, async (t) => {
   proveExact(t, SEED, PAIRS);

@@ -2,20 +2,24 @@
  * Writes the pictures of the documentation: `npm run screenshots`. Starts the
  * demo, keeps it busy for a while, so that the curves have something to show,
  * and takes the page with a real browser.
- *
- *   npm run screenshots -- --seconds 20 --out /tmp/pictures --all
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { type Demo, startDemo } from '../../src/demo/demo.ts';
 import { openBrowser } from '../support/browser.ts';
+import { readNumber, readOptions } from '../support/command-line.ts';
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '320' }, out: { type: 'string' }, all: { type: 'boolean', default: false } } });
-const OUT = values.out ?? join(import.meta.dirname, '../../docs/images');
+const USAGE = `npm run screenshots -- [--seconds N] [--out DIR] [--all]
+  --seconds N  how long the demo is kept busy first; 320 by default
+  --out DIR    where the pictures go; docs/images by default
+  --all        also those that the documentation does not have: dark, whole pages, a phone, without JavaScript
+`;
+const values = readOptions({ seconds: { type: 'string', default: '320' }, out: { type: 'string', default: join(import.meta.dirname, '../../docs/images') }, all: { type: 'boolean', default: false } }, USAGE);
+const SECONDS = readNumber('--seconds', values.seconds, USAGE, 0);
+const OUT = values.out;
 /** Largest picture of the documentation, bytes. */
 const MOST_BYTES = 200_000;
 
@@ -38,7 +42,7 @@ async function main(): Promise<void> {
     busy.abort();
     await traffic;
   });
-  await delay(Number(values.seconds) * 1000);
+  await delay(SECONDS * 1000);
   const browser = await openBrowser();
   stack.defer(() => browser.close());
   mkdirSync(OUT, { recursive: true });

@@ -5,7 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { ParseArgsConfig } from 'node:util';
-import { leave, readOptions } from '../lab/command.ts';
+import { leave, readCount, readNumber, readOptions } from '../support/command-line.ts';
 import type { Figure } from './quarters.ts';
 import { runSoak } from './run-soak.ts';
 import { formatDone, formatDrifts, formatSoak } from './table.ts';
@@ -24,7 +24,6 @@ const OPTIONS = {
   seed: { type: 'string', default: '1' },
   write: { type: 'boolean', default: false },
   note: { type: 'string', default: '' },
-  help: { type: 'boolean', default: false },
 } as const satisfies ParseArgsConfig['options'];
 const QUICK_SECONDS = 80;
 /** In so short a time memory still grows to what it will be, and counts are those of few moments. */
@@ -33,17 +32,16 @@ const FIGURES_THAT_COUNT: readonly Figure[] = ['heap', 'resident', 'descriptors'
 /** Of a quarter there are twenty and more. */
 const COLLECTIONS = 100;
 
-const { quick, write, note, help, ...numbers } = readOptions(OPTIONS, USAGE);
-if (help) leave(USAGE, 0);
-const seconds = quick ? QUICK_SECONDS : Number(numbers.minutes) * 60;
-if (!(seconds >= 60)) leave(`a soak takes a minute or more\n${USAGE}`, 2);
+const { quick, write, note, ...numbers } = readOptions(OPTIONS, USAGE);
+const seconds = quick ? QUICK_SECONDS : readNumber('--minutes', numbers.minutes, USAGE, 1) * 60;
+const seed = readCount('--seed', numbers.seed, USAGE, 0);
 
 const world = await createWorld();
 const result = await runSoak(world, {
   seconds,
   collectEvery: (seconds * 1000) / COLLECTIONS,
   judged: quick ? QUICK_FIGURES : FIGURES_THAT_COUNT,
-  seed: Number(numbers.seed),
+  seed,
   tell: (text) => { process.stdout.write(`${text}\n`); },
 });
 await world.close();
