@@ -15,12 +15,6 @@ t.test('without what it needs, it says what is missing and does nothing', async 
   }
 });
 
-t.test('an unknown option is answered with the options there are', async (t) => {
-  const { status, stdout } = spawnSync(process.execPath, [LAB, '--kepe'], { encoding: 'utf8' });
-  t.match(stdout, /--kepe[^]*--keep /);
-  t.equal(status, 2);
-});
-
 t.test('a scene that fails ends there, and the next one is played', async (t) => {
   let told = '';
   const narrator = createNarrator({ write: (text) => (told += text), evidence: () => 'the log' });
