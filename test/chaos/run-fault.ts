@@ -79,7 +79,8 @@ export async function runFault(stage: Stage, fault: ChaosFault, inForce: () => P
   const shown = fault.page === undefined ? null : whenNamed(fault.page, before ?? [], during);
   const shownAfter = shown === null ? null : Math.max(0, (shown - began) / 1000);
   if (fault.page !== undefined && (shownAfter === null || shownAfter > (fault.namedWithin ?? 5))) problems.push(`the status page names it ${shownAfter === null ? 'never' : `after ${shownAfter.toFixed(1)} s`}: ${reasonsGiven(during).join(' | ')}`);
-  const alerts = findAlerts(before ?? [], during);
+  // Without a state before, rates and times have nothing to be compared with.
+  const alerts = before === null ? null : findAlerts(before, during);
   const missing = alerts === null ? [] : (fault.alerts ?? []).filter((wanted) => ![wanted].flat().some((name) => alerts.includes(name)));
   if (missing.length > 0) problems.push(`if it lasted, ${missing.map((wanted) => [wanted].flat().join(' or ')).join(', ')} would not fire; ${alerts?.join(', ') ?? ''} would`);
 
