@@ -20,7 +20,7 @@ export interface FaultResult {
   readonly namedAfter: number | null;
   /** Until the status page of a replica did, s; null: it did not, or does not have to. */
   readonly shownAfter: number | null;
-  /** What would fire if it lasted; null: not known, for want of promtool. */
+  /** What would fire if it lasted; null: not known, for want of promtool or of a steady state before. */
   readonly alerts: readonly string[] | null;
   /** From the end of the fault, s; null: it did not heal. */
   readonly healedAfter: number | null;
