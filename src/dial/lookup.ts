@@ -107,14 +107,14 @@ export function dnsLookup(servers: readonly string[]): Lookup {
     const began = performance.now();
     let failure = new Error('there is no DNS server to ask');
     /** The latest failure of each server. */
-    const failures = new Map<string, string>();
+    const failures = new Map<string, Error>();
     for (let number = 0; ; number += 1) {
       const round = rounds[Math.min(number, rounds.length - 1)] ?? [];
       for (let turn = 0; turn < round.length; turn += 1) {
         const index = (first + turn) % round.length;
         try {
           // One malformed answer fails every question that its resolver has open: the next time, this one is asked alone.
-          const alone = failures.get(servers[index] ?? '') === BADRESP;
+          const alone = errorCode(failures.get(servers[index] ?? '')) === BADRESP;
           const records = (await round[index]?.(question, alone)) ?? [];
           preferred = index;
           // For c-ares, aliases that lead to no address are not an error.
@@ -125,7 +125,7 @@ export function dnsLookup(servers: readonly string[]): Lookup {
             preferred = index;
             return failure;
           }
-          failures.set(servers[index] ?? '', errorCode(failure) || failure.message);
+          failures.set(servers[index] ?? '', failure);
         }
       }
       // A server that was still looking may have found it by now.
@@ -133,7 +133,9 @@ export function dnsLookup(servers: readonly string[]): Lookup {
       if (number + 1 < rounds.length || again) continue;
       return failures.size === 0
         ? failure
-        : Object.assign(new Error(Array.from(failures, (one) => one.join(' ')).join(', ')), { code: errorCode(failure) });
+        : Object.assign(new Error(Array.from(failures, ([server, error]) => `${server}: ${sayAnswer(error)}`).join(', ')), {
+            code: errorCode(failure),
+          });
     }
   }
 
@@ -169,6 +171,28 @@ type Question = (resolver: dns.Resolver) => Promise<RecordWithTtl[]>;
 
 const NO_ANSWER = Object.assign(new Error('the server does not answer'), { code: TIMEOUT });
 const NO_RECORD = Object.assign(new Error('the answer has no such record'), { code: NODATA });
+
+/** What a DNS server answered (RFC 1035 §4.1.1), by c-ares' name for it. */
+export const RCODES: Readonly<Record<string, string>> = {
+  ENOTFOUND: 'NXDOMAIN',
+  ENODATA: 'NOERROR',
+  EFORMERR: 'FORMERR',
+  ESERVFAIL: 'SERVFAIL',
+  ENOTIMP: 'NOTIMP',
+  EREFUSED: 'REFUSED',
+};
+/** What is no answer of a DNS server, likewise. */
+const NO_RCODES: Readonly<Record<string, string>> = {
+  [TIMEOUT]: 'no answer',
+  [BADRESP]: 'a malformed answer',
+  ECONNREFUSED: 'connection refused',
+};
+
+/** For messages: what came of asking one server. */
+function sayAnswer(error: Error): string {
+  const code = errorCode(error);
+  return RCODES[code] ?? NO_RCODES[code] ?? (code || error.message);
+}
 
 /** Whether this family may have addresses all the same. */
 function isOpen(answer: RecordWithTtl[] | Error | null | undefined): boolean {

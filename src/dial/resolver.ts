@@ -9,7 +9,7 @@ import type { CancelSignal } from '../cancel.ts';
 import type { DnsConfig } from '../config/config.ts';
 import { Fault, type FaultCode, type FaultFacts } from '../errors.ts';
 import type { AddressGuard } from './dial.ts';
-import { errorCode, isNoSuchName, type Lookup, waitWithin } from './lookup.ts';
+import { errorCode, isNoSuchName, type Lookup, RCODES, waitWithin } from './lookup.ts';
 
 /** Resolves names, from its cache if possible. */
 export interface Resolver {
@@ -255,16 +255,6 @@ function lookupFault(host: string, error: unknown): Fault {
     },
   );
 }
-
-/** What the server answered, by c-ares' name for it. */
-const RCODES: Readonly<Record<string, string>> = {
-  ENOTFOUND: 'NXDOMAIN',
-  ENODATA: 'NOERROR',
-  EFORMERR: 'FORMERR',
-  ESERVFAIL: 'SERVFAIL',
-  ENOTIMP: 'NOTIMP',
-  EREFUSED: 'REFUSED',
-};
 
 function rcodeOf(error: unknown): Pick<FaultFacts, 'rcode'> {
   const rcode = RCODES[errorCode(error)];

@@ -71,9 +71,9 @@ t.test('a malformed answer about one name fails no other that is looked up at th
 t.test('a failure names each server that was asked, and why it could not tell', async (t) => {
   const gone = await startDnsServer(() => null);
   await gone.close();
-  await t.rejects(dnsLookup([server.address, gone.address])('broken.test'), { code: 'ECONNREFUSED', message: `${server.address} ESERVFAIL, ${gone.address} ECONNREFUSED` });
+  await t.rejects(dnsLookup([server.address, gone.address])('broken.test'), { code: 'ECONNREFUSED', message: `${server.address}: SERVFAIL, ${gone.address}: connection refused` });
   const resolver = createResolver({ lookup: dnsLookup([server.address]), dns: { ttl: 1, staleFor: 0 }, timeout: 5_000 });
-  await t.rejects(resolver.resolve('broken.test'), { code: 'resolver-failed', message: `broken.test: the look-up failed (${server.address} ESERVFAIL)`, facts: { rcode: 'SERVFAIL' } });
+  await t.rejects(resolver.resolve('broken.test'), { code: 'resolver-failed', message: `broken.test: the look-up failed (${server.address}: SERVFAIL)`, facts: { rcode: 'SERVFAIL' } });
   await t.rejects(resolver.resolve('absent.test'), { code: 'name-not-found', message: 'absent.test: DNS has no address for this name (NXDOMAIN)', facts: { rcode: 'NXDOMAIN' } });
   await t.rejects(resolver.resolve('empty.test'), { code: 'name-not-found', message: 'empty.test: DNS has no address for this name (NOERROR)', facts: { rcode: 'NOERROR' } });
 });
@@ -98,7 +98,7 @@ t.test('a server that is still looking is asked again until the time is over, an
   });
   t.teardown(() => slow.close());
   const ask = dnsLookup([slow.address]);
-  await t.rejects(ask('three.test'), { code: 'ETIMEOUT' }, 'two rounds');
+  await t.rejects(ask('three.test'), { code: 'ETIMEOUT', message: /^\S+:\d+: no answer/ }, 'two rounds');
   t.equal(asked.get('three.test A'), 2);
   t.same((await ask('third.test', 60_000)).addresses, ['192.0.2.1']);
   await t.rejects(ask('refused.test', 60_000), { code: 'EREFUSED' });

@@ -191,7 +191,7 @@ t.test('tunnels to a partner that accepts connections: only what it sends, or an
 
 t.test('the resolver fails, and expired addresses are in use: a gauge counts their names, and requests still pass', async (t) => {
   let works = true;
-  const lab = await startLab(t, { lookup: async () => (works ? { addresses: ['127.0.0.1'], ttl: 1_000 } : Promise.reject(Object.assign(new Error('10.0.0.10:53 ESERVFAIL'), { code: 'ESERVFAIL' }))) });
+  const lab = await startLab(t, { lookup: async () => (works ? { addresses: ['127.0.0.1'], ttl: 1_000 } : Promise.reject(Object.assign(new Error('10.0.0.10:53: SERVFAIL'), { code: 'ESERVFAIL' }))) });
   const stale = async (): Promise<number | undefined> => (await lab.scrape()).samples.get('eco_egress_dns_stale_names');
   const open = async (): Promise<void> => {
     const client = connect(lab.port, '127.0.0.1');
