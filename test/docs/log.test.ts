@@ -84,6 +84,16 @@ t.test('no text that a client chose leaves its field, in any profile, and no que
   t.match(write(Object.assign(tunnel(), { host: '2001:db8::1' }), { format: 'json', profile: 'google' }, TIMES[0]), '"requestUrl":"[2001:db8::1]:443"');
 });
 
+t.test('the profiles whose access lines can be longer than 8 KiB are named, and none is longer than 16 KiB', async (t) => {
+  const [, named = ''] = /longer than the 8 KiB that rsyslog takes by default: (.*?)\. Set/.exec(PAGE) ?? [];
+  const long = (length: number): string => '"'.repeat(length);
+  for (const profile of PROFILES) {
+    const line = write(Object.assign(refusal(), { method: long(32), host: long(256), path: long(2048), detail: long(1024) }), { format: 'json', profile }, TIMES[0]);
+    t.equal(named.includes(`\`${profile}\``), Buffer.byteLength(line) > 8192, `${profile}: ${Buffer.byteLength(line)}`);
+    t.ok(Buffer.byteLength(line) < 16384);
+  }
+});
+
 t.test('the line of a start has the same fields on the pages that show it', async (t) => {
   const fields = ['operations.md', 'operations-day.md'].map((page) => {
     const [line = ''] = /^\{.*"msg":"eco-egress is listening"\}$/m.exec(readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8')) ?? [];
