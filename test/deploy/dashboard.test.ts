@@ -47,6 +47,12 @@ t.test('refusals of one code are asked of the counter that is there from the sta
   for (const { panel, expr } of targets) t.notMatch(expr, /eco_egress_requests_total\{[^}]*\bcode=/, panel);
 });
 
+t.test('a panel that asks for what report mode let pass says where the first of each kind is: its counter begins with it', async (t) => {
+  const asking = panels.filter((panel) => panel.targets?.some(({ expr }) => expr.includes('eco_egress_would_deny_total')));
+  t.ok(asking.length > 0);
+  for (const { title, description = '' } of asking) t.match(description, /first request of each kind .*\/denials/, title);
+});
+
 t.test('no window is shorter than two scrapes: in a short view, an interval of the graph is', async (t) => {
   for (const expr of [...targets.map((target) => target.expr), ...dashboard.annotations.list.map((annotation) => annotation.expr)]) t.notMatch(expr, /\[\$__interval\]/);
 });
