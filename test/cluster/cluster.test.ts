@@ -108,7 +108,7 @@ else {
       return [code, out + err];
     };
     t.match(await run({ KUBECONFIG: '' }), [2, /^cluster: KUBECONFIG names no file/]);
-    t.match(await run({ KUBECONFIG: server.kubeconfig }, 'base', 'overlay/sidecar'), [2, /^cluster: not found: overlay\/sidecar\. There are base, [^\n]*overlays\/sidecar, /]);
+    t.match(await run({ KUBECONFIG: server.kubeconfig }, 'base', 'overlay/sidecar'), [2, /^not found: overlay\/sidecar\. There are base, [^\n]*overlays\/sidecar, /]);
     t.strictSame(server.changes, []);
     const [code, said] = await run({ KUBECONFIG: server.kubeconfig, CRDS: crds }, ...(FULL ? [] : ['base', 'components/no-direct-egress']));
     t.equal(code, 0, said);
