@@ -33,7 +33,7 @@ export const MAY_IMPORT = {
   'drain/': ['errors', 'time-limit'],
   'overload/': ['errors'],
   'admin/': ['config/config', 'config/rule-ends', 'crowd', 'drain/', 'explain/', 'incident/', 'lean-imports', 'reload/in-force', 'reload/outcome', 'reload/policy-change', 'self-test/self-test', 'source-ip/source-proof', 'targets/host', 'telemetry/', 'turns'],
-  'incident/': ['config/config', 'dial/', 'doctor/examination', 'doctor/partner-checks', 'doctor/targets', 'errors', 'explain/kept-request', 'policy/address-guard', 'source-ip/source-proof', 'source-ip/verify', 'targets/host', 'telemetry/destination-health', 'telemetry/safe-text', 'turns'],
+  'incident/': ['config/config', 'dial/', 'doctor/examination', 'doctor/partner-checks', 'doctor/targets', 'errors', 'explain/kept-request', 'policy/address-guard', 'source-ip/source-proof', 'source-ip/verify', 'targets/host', 'targets/quote', 'telemetry/destination-health', 'telemetry/safe-text', 'turns'],
   'source-ip/': ['config/config', 'dial/dial', 'dial/ports', 'errors', 'lean-imports', 'listeners/', 'policy/address-class', 'policy/address-guard', 'policy/tables', 'relay/ask-once', 'targets/', 'telemetry/telemetry', 'time-limit'],
   'self-test/': ['config/config', 'crowd', 'egress', 'errors', 'listeners/', 'policy/tables', 'targets/', 'telemetry/', 'time-limit'],
   'build-parts': ['config/config', 'descriptors', 'dial/', 'errors', 'identity/authenticator', 'overload/', 'telemetry/cells', 'telemetry/rare-notice', 'telemetry/telemetry'],
@@ -47,7 +47,7 @@ export const MAY_IMPORT = {
   'manifests/': ['config/config', 'policy/address-class', 'policy/tables', 'targets/'],
   'demo/': ['config/', 'dial/lookup', 'service'],
   'doctor/': ['config/config', 'config/finding', 'config/load', 'descriptors', 'dial/', 'errors', 'listeners/self', 'policy/', 'relay/ask-once', 'service', 'source-ip/judge', 'source-ip/verify', 'targets/', 'telemetry/safe-text', 'turns'],
-  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'explain/policy-edits', 'explain/suggest-change', 'identity/proxy-authorization', 'incident/judge', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/compile', 'policy/deny', 'policy/rate-text', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'suggest/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
+  'cli/': ['config/', 'demo/', 'doctor/', 'explain/answer', 'explain/policy-edits', 'explain/suggest-change', 'identity/proxy-authorization', 'incident/judge', 'manifests/', 'policy-diff/', 'policy-tests/', 'policy/compile', 'policy/rate-text', 'reload/other-changes', 'reload/outcome', 'service', 'source-ip/', 'suggest/', 'targets/', 'telemetry/log-output', 'telemetry/log-sink', 'telemetry/safe-text'],
   main: ['cli/', 'version'],
 };
 

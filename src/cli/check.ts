@@ -9,6 +9,7 @@ import { TUNNEL_FORMS } from '../config/warnings.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { mergePorts } from '../targets/port-range.ts';
+import { formatMoment } from '../targets/quote.ts';
 import { allowedMethods } from '../targets/request-target.ts';
 import { printableJson } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
@@ -309,7 +310,7 @@ function formatRuleEnd(
   { rule, clients, destinations, owner, reason, ticket, until, state }: RuleEnd,
   stream: NodeJS.WritableStream,
 ): string {
-  const at = `${isoMoment(until)?.slice(0, 19) ?? ''}Z`;
+  const at = formatMoment(until);
   const head = state === 'ended' ? `${rule} has ended, at ${at}` : `${rule} ends soon, at ${at}`;
   const lists = [
     formatList('clients', clients),

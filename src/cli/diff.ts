@@ -2,12 +2,12 @@
 import type { ConfigFinding } from '../config/finding.ts';
 import { loadConfig, type Loaded } from '../config/load.ts';
 import { readMoment } from '../config/read-scalar.ts';
-import { formatMoment } from '../policy/deny.ts';
 import { comparePolicyConfigs } from '../policy-diff/compare-policies.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { formatClasses, reportClasses } from '../policy-diff/format-diff.ts';
 import { BoundedMeter, TooMuchWork } from '../policy-diff/work.ts';
 import { compareOthers, type OtherChange, type OtherChanges } from '../reload/other-changes.ts';
+import { formatMoment } from '../targets/quote.ts';
 import { bound, escapeText, printableJson } from '../telemetry/safe-text.ts';
 import { type CommandIo, EXIT, misuse } from './io.ts';
 import { tellFaults } from './open-config.ts';

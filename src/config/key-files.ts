@@ -10,13 +10,14 @@ import {
   isKeyFor,
   readRevocationLists,
 } from '../identity/revocation.ts';
+import { formatMoment } from '../targets/quote.ts';
 import { type HopCredentials, NO_TLS, type TlsServerConfig, type TracingConfig, type UpstreamTlsConfig } from './config.ts';
 import type { Draft } from './draft.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { type FileReading, messageOf, readHeaderLines, readHopCredentials, readNamedFile } from './named-files.ts';
 import type { FileContent } from './schema.ts';
 import { serverContext, tryLists } from './tls-context.ts';
-import { readAuthorities, readCertificates, readLists, readOwnCertificate, readTlsFiles, toTheSecond, tryTls } from './tls-files.ts';
+import { readAuthorities, readCertificates, readLists, readOwnCertificate, readTlsFiles, tryTls } from './tls-files.ts';
 
 /** Null: none is configured, or a fault was reported. */
 export function readTlsServer(keys: Draft['tlsServer'], path: Path, reading: FileReading): TlsServerConfig | null {
@@ -102,7 +103,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         warn(
           'files',
           path,
-          `${which} is valid only from ${toTheSecond(from)}: until then every certificate of its authority is refused.`,
+          `${which} is valid only from ${formatMoment(from)}: until then every certificate of its authority is refused.`,
           'Check the clock here, or fetch the current list from the authority.',
           'value',
           { until: from },
@@ -111,7 +112,7 @@ function checkLists(crl: string, clientCa: string | null, path: Path, { complain
         warn(
           'expired',
           path,
-          `${which} is out of date since ${toTheSecond(until)}: every certificate of its authority is refused.`,
+          `${which} is out of date since ${formatMoment(until)}: every certificate of its authority is refused.`,
           'Fetch the current list from the authority.',
           'value',
           { from: until },

@@ -5,6 +5,7 @@
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { isKeyFor } from '../identity/revocation.ts';
+import { formatMoment } from '../targets/quote.ts';
 import type { UpstreamTlsConfig } from './config.ts';
 import { type Complain, type Path, quoteValue } from './finding.ts';
 import { type FileReading, messageOf, type NamedFile, readNamedFile, readSecretFile } from './named-files.ts';
@@ -178,7 +179,7 @@ function warnAboutValidity({ all }: PemCertificates, path: Path, { warn }: FileR
     warn(
       'expired',
       path,
-      `The certificate of ${subjectOf(certificate)} expired at ${toTheSecond(validToDate)}.`,
+      `The certificate of ${subjectOf(certificate)} expired at ${formatMoment(validToDate)}.`,
       'Renew it: peers will refuse it.',
       'value',
       { from: validToDate.getTime() },
@@ -186,7 +187,7 @@ function warnAboutValidity({ all }: PemCertificates, path: Path, { warn }: FileR
     warn(
       'files',
       path,
-      `The certificate of ${subjectOf(certificate)} is valid only from ${toTheSecond(validFromDate)}.`,
+      `The certificate of ${subjectOf(certificate)} is valid only from ${formatMoment(validFromDate)}.`,
       'Check the clock here; until then peers will refuse it.',
       'value',
       { until: validFromDate.getTime() },
@@ -245,11 +246,6 @@ const WEAK_HASH = /sha1|md5/i;
 function subjectOf({ subject }: X509Certificate): string {
   // A certificate may have names in its extensions only.
   return quoteValue((subject as string | undefined)?.replaceAll('\n', ', ') ?? '');
-}
-
-/** For messages. @param date or ms since the epoch */
-export function toTheSecond(date: Date | number): string {
-  return `${new Date(date).toISOString().slice(0, 19)}Z`;
 }
 
 // Splits PEM text into its blocks (RFC 7468), and rebuilds the input for TLS

@@ -17,12 +17,11 @@ import {
   type Policy,
 } from '../policy/compile.ts';
 import { decide, reportingRule } from '../policy/decide.ts';
-import { formatMoment } from '../policy/deny.ts';
 import { matchesPath, matchWildcard, NAME_STOPS } from '../policy/patterns.ts';
 import { describeRates } from '../policy/rate-text.ts';
 import type { Ask, Peer, Verdict } from '../policy/verdict.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { enumerate, show } from '../targets/quote.ts';
+import { enumerate, formatMoment, show } from '../targets/quote.ts';
 import type {
   ExplainedCheck,
   ExplainedClient,

@@ -1,5 +1,6 @@
 /** The rules about what partners answer: their TLS and their application. Each first checks whether a cause on our side explains the same. Pure. */
 import { EXPIRED_AUTHORITY } from '../dial/tls-fault.ts';
+import { formatMoment } from '../targets/quote.ts';
 import type { DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, RouteTry, TlsTry } from './evidence.ts';
 import {
   type EvidenceLine,
@@ -16,7 +17,6 @@ import {
   outcomeOfTry,
   RECENT_MS,
   type Symptom,
-  utc,
 } from './finding.ts';
 import { eachDirect, finding } from './partner-rules.ts';
 
@@ -101,7 +101,7 @@ function explainTls(
     const ours = detail.startsWith(EXPIRED_AUTHORITY);
     const why = detail.startsWith('the ')
       ? detail
-      : `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${utc(certificate.validFrom)} to ${utc(certificate.validTo)})`}`;
+      : `the certificate that is shown ${detail.includes('EXPIRED') ? 'has expired' : 'is not valid yet'}${certificate === null ? '' : ` (valid from ${formatMoment(certificate.validFrom)} to ${formatMoment(certificate.validTo)})`}`;
     return {
       part: ours ? 'proxy' : 'partner-tls',
       why,
@@ -194,7 +194,7 @@ function findHttp({ destinations, at }: IncidentEvidence, earlier: readonly Inci
     const { fault, status } = http;
     const behind = destination.via.length > 0 && fault !== null;
     const seen = destination.lastError !== null && isWithin(destination.lastError.at, at, RECENT_MS);
-    const before = destination.lastOk === null ? '' : `; the last one that succeeded was at ${utc(destination.lastOk)}`;
+    const before = destination.lastOk === null ? '' : `; the last one that succeeded was at ${formatMoment(destination.lastOk)}`;
     return [
       finding(destination, {
         part: behind ? 'parent' : 'partner-application',

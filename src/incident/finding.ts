@@ -1,5 +1,6 @@
 /** The finding of a rule, and checks of evidence that several rules share. Pure. */
 import { formatAuthority } from '../targets/host.ts';
+import { formatMoment } from '../targets/quote.ts';
 import type { AddressTry, DestinationEvidence, HttpTry, IncidentEvidence, IncidentPart, TcpOutcome, TlsTry } from './evidence.ts';
 
 /** `certain`: the evidence excludes other causes. `likely`: another cause is possible, without evidence for it. `unsure`: the evidence is not sufficient. */
@@ -53,11 +54,6 @@ export const RECENT_MS = 60_000;
 
 /** Whether it happened at most `ms` before `now`, or while this was tried. What lies further ahead is older: the clock was set back since. */
 export const isWithin = (at: number, now: number, ms: number): boolean => Math.abs(now - at) <= ms;
-
-/** `2026-03-02T12:00:00Z`: to the second. NaN where a certificate that a server showed has no such time. */
-export function utc(at: number): string {
-  return Number.isNaN(at) ? 'a time that cannot be read' : `${new Date(at).toISOString().slice(0, 19)}Z`;
-}
 
 /** The result of a connection, from both tries: one that was open, and one without an answer, are packets that were lost. */
 export function outcomeOfTry({ tcp, again }: AddressTry): TcpOutcome {
@@ -187,7 +183,7 @@ export function linesOfTls(tls: TlsTry | null, where: string, at: number): Evide
   const shown =
     tls.certificate === null
       ? ''
-      : `; certificate for ${tls.certificate.names}, of ${tls.certificate.issuer}, valid from ${utc(tls.certificate.validFrom)} to ${utc(tls.certificate.validTo)}`;
+      : `; certificate for ${tls.certificate.names}, of ${tls.certificate.issuer}, valid from ${formatMoment(tls.certificate.validFrom)} to ${formatMoment(tls.certificate.validTo)}`;
   return [{ at, text: `TLS with ${where}: ${tls.fault === null ? 'verified' : `${tls.fault.code}, ${tls.fault.detail}`}${shown}` }];
 }
 

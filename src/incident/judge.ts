@@ -1,4 +1,5 @@
 /** From the evidence to a verdict: all rules in one table; the first cause that applies is named, with what it rules out. And the verdict in words, for people and for the partner. Pure. */
+import { formatMoment } from '../targets/quote.ts';
 import { escapeText } from '../telemetry/safe-text.ts';
 import { APPLICATION_RULES, TLS_RULES } from './answer-rules.ts';
 import { type DestinationEvidence, INCIDENT_PARTS, type IncidentEvidence, type IncidentPart } from './evidence.ts';
@@ -11,7 +12,6 @@ import {
   isSourceProven,
   outcomeOfTry,
   reachedElsewhere,
-  utc,
 } from './finding.ts';
 import { NETWORK_RULES } from './network-rules.ts';
 import { PACKET_RULES, PARENT_RULES } from './partner-rules.ts';
@@ -134,7 +134,7 @@ export function judgeIncident(evidence: IncidentEvidence): IncidentVerdict {
     part,
     confidence,
     destination,
-    sentence: `${sayWho(first)}: ${what}${since === null ? '' : `, since ${utc(since)}`}.`,
+    sentence: `${sayWho(first)}: ${what}${since === null ? '' : `, since ${formatMoment(since)}`}.`,
     since: since === null ? null : new Date(since).toISOString(),
     evidence: showLines(first.evidence),
     alternatives,
@@ -247,7 +247,7 @@ const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => stri
         ? 'what was refused in the last minute is little'
         : null,
   proxy: ({ proxy: { eventLoopMs, limits, loadedAt } }) =>
-    `it answers, its event loop is late by ${Math.round(eventLoopMs)} ms, ${limits.map(({ name, used, limit }) => `${used}${limit === null ? '' : ` of ${limit}`} ${name}`).join(', ')}; configuration in force since ${utc(loadedAt)}`,
+    `it answers, its event loop is late by ${Math.round(eventLoopMs)} ms, ${limits.map(({ name, used, limit }) => `${used}${limit === null ? '' : ` of ${limit}`} ${name}`).join(', ')}; configuration in force since ${formatMoment(loadedAt)}`,
   nat: (evidence) =>
     isSourceProven(evidence)
       ? `the echo endpoint ${evidence.source.endpoint ?? '-'} sees ${evidence.source.seen ?? '-'}, as expected`
@@ -285,7 +285,7 @@ const CLEARS: Readonly<Record<IncidentPart, (evidence: IncidentEvidence) => stri
     const shown = destinations.flatMap(({ tries, routes }) => [...tries, ...routes].flatMap(({ tls }) => tls ?? []));
     if (shown.length === 0 || shown.some(({ fault }) => fault !== null)) return null;
     const ends = shown.flatMap(({ certificate }) => certificate?.validTo ?? []);
-    return `handshakes are verified${ends.length === 0 ? '' : `, the certificate is valid until ${utc(Math.min(...ends))}`}`;
+    return `handshakes are verified${ends.length === 0 ? '' : `, the certificate is valid until ${formatMoment(Math.min(...ends))}`}`;
   },
   'partner-application': (evidence) => {
     const { destinations } = evidence;
@@ -311,12 +311,12 @@ function writeLetter(whole: IncidentEvidence, { part, confidence, destination, w
     .filter(({ name }) => name === destination)
     .flatMap(({ names, tries }) => [...names.map(({ host }) => host), ...tries.map(hostTried)]);
   const from = source.seen ?? (source.expected.length > 0 ? source.expected.join(' or ') : null);
-  const proven = source.result === 'match' && source.seen !== null ? ` (seen from outside at ${utc(source.at)})` : '';
+  const proven = source.result === 'match' && source.seen !== null ? ` (seen from outside at ${formatMoment(source.at)})` : '';
   const tried = evidence.filter((line) => line.at !== null).slice(0, MOST_QUOTED);
   return [
-    `We connect to ${[...new Set(hosts)].join(', ')} from ${from === null ? 'our source address (not known to this tool: please add it)' : `the source address ${from}${proven}`}. ${since === null ? `At ${utc(at)}` : `Since ${utc(since)}`} we see: ${what}.`,
+    `We connect to ${[...new Set(hosts)].join(', ')} from ${from === null ? 'our source address (not known to this tool: please add it)' : `the source address ${from}${proven}`}. ${since === null ? `At ${formatMoment(at)}` : `Since ${formatMoment(since)}`} we see: ${what}.`,
     'Tried from here (times in UTC; source ports are those before our NAT):',
-    ...tried.map((line) => `- ${utc(line.at ?? at)} ${line.text}`),
+    ...tried.map((line) => `- ${formatMoment(line.at ?? at)} ${line.text}`),
     `${elsewhere === null ? '' : `From the same network we reach ${elsewhere}. `}Could you please look at your side at these times, and tell us whether something has changed?`,
   ].join('\n');
 }

@@ -1,7 +1,8 @@
 /** The rules about causes in the proxy, its policy, and the pods that ask. Pure. */
 import { FAULTS } from '../errors.ts';
+import { formatMoment } from '../targets/quote.ts';
 import type { DeniedRequests, IncidentEvidence } from './evidence.ts';
-import { type IncidentFinding, type IncidentRule, type NamelessFinding, completeFinding, isWithin, utc } from './finding.ts';
+import { type IncidentFinding, type IncidentRule, type NamelessFinding, completeFinding, isWithin } from './finding.ts';
 
 /** Event loop delay that slows every answer, ms; and the delay that makes time limits expire. */
 const SLOW_LOOP_MS = 500;
@@ -116,13 +117,13 @@ function findPolicy({ denials, proxy, at: now }: IncidentEvidence): NamelessFind
       confidence: changed ? 'likely' : 'unsure',
       destination: group.destination,
       what: changed
-        ? `since the reload at ${utc(policyChange.at)} it denies ${group.client} with ${group.code}`
+        ? `since the reload at ${formatMoment(policyChange.at)} it denies ${group.client} with ${group.code}`
         : `${group.client} asks for what the policy does not permit: ${group.code}`,
       since: group.first,
       evidence: [denialLine(group), ...(changed ? [{ at: policyChange.at, text: `Reload: ${policyChange.sentence}` }] : [])],
       alternatives: changed
         ? [{ part: 'pod', why: 'the change may be intended, and the client not informed' }]
-        : [{ part: 'proxy', why: `a rule may be missing in the configuration, which was loaded at ${utc(loadedAt)}` }],
+        : [{ part: 'proxy', why: `a rule may be missing in the configuration, which was loaded at ${formatMoment(loadedAt)}` }],
       next: ['Follow "why?" beside the denial on the status page: it names the change that would permit it.'],
     });
   });

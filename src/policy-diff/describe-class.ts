@@ -1,7 +1,7 @@
 /** A class of requests in one line of text, and the arguments of `explain` for one of them. */
 import { FORMS, HTTP_FORMS } from '../config/config.ts';
-import { formatMoment } from '../policy/deny.ts';
 import { bracketed, DEFAULT_PORT, formatAuthority } from '../targets/host.ts';
+import { formatMoment } from '../targets/quote.ts';
 import { type AddressInterval, describeIntervals, invertIntervals, joinIntervals } from './address-sets.ts';
 import { describePaths } from './describe-paths.ts';
 import { type DiffClass, type MethodSet, OTHER_HOSTS, type PolicyDiff, type Span } from './diff-class.ts';

@@ -4,7 +4,7 @@ import type { ClientConfig, DestinationConfig } from '../config/config.ts';
 import { Fault, type FaultCode } from '../errors.ts';
 import { formatAuthority } from '../targets/host.ts';
 import { canonicalPath } from '../targets/path.ts';
-import { enumerate, quote, show } from '../targets/quote.ts';
+import { enumerate, formatMoment, quote, show } from '../targets/quote.ts';
 import type { AcceptedCredentials } from './client-table.ts';
 import { ambiguityOf, type CompiledClient, type CompiledDestination, type CompiledRule, type Miss, type Policy } from './compile.ts';
 import {
@@ -198,12 +198,4 @@ export class Denial extends Fault {
     super(code, detail, { remedy, challenges, ...(retryAfter === undefined ? {} : { retryAfter }) });
     this.ask = ask;
   }
-}
-
-// Writes a time for people: UTC, to the second.
-
-/** @param ms since the epoch */
-export function formatMoment(ms: number): string {
-  const date = new Date(ms);
-  return Number.isNaN(date.getTime()) ? `${ms} ms` : `${date.toISOString().slice(0, 19)}Z`;
 }

@@ -1,9 +1,9 @@
 /** The results of `suggest`, for people and as data. */
 import { styleText } from 'node:util';
-import { formatMoment } from '../policy/deny.ts';
 import { describeClass } from '../policy-diff/describe-class.ts';
 import type { PolicyDiff } from '../policy-diff/diff-class.ts';
 import { reportClasses } from '../policy-diff/format-diff.ts';
+import { formatMoment } from '../targets/quote.ts';
 import { bound, escapeText, printableJson } from '../telemetry/safe-text.ts';
 import type { DeniedGroup, Suggestions } from './propose-changes.ts';
 import type { SeenDenial } from './seen-denials.ts';

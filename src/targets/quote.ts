@@ -1,6 +1,6 @@
 /**
- * Text from a client, quoted in our messages so that it can neither flood nor
- * forge a log line or a header.
+ * What our messages name, as people read it. Text from a client is quoted so
+ * that it can neither flood nor forge a log line or a header.
  */
 
 const LONGEST_QUOTE = 200;
@@ -38,6 +38,16 @@ export function showTarget(text: string): string {
 export function enumerate(noun: string, values: readonly unknown[]): string {
   const text = values.join(', ');
   return `the ${noun}${values.length === 1 && !/^\d+-/.test(text) ? '' : 's'} ${text}`;
+}
+
+/**
+ * `2026-03-02T12:00:00Z`: a moment for people, in UTC, to the second.
+ * @param at ms since the epoch, or a date; NaN where a certificate has no time that can be read
+ */
+export function formatMoment(at: number | Date): string {
+  const date = new Date(at);
+  if (!Number.isNaN(date.getTime())) return `${date.toISOString().slice(0, 19)}Z`;
+  return Number.isNaN(Number(at)) ? 'a time that cannot be read' : `${Number(at)} ms`;
 }
 
 function redact(text: string): string {
