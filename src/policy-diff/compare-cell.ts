@@ -247,7 +247,7 @@ function joinMethods(indexes: readonly number[], methods: Cuts['methods']): Meth
 }
 
 /** Joins adjacent spans. */
-export function joinSpans(spans: readonly Span[]): Span[] {
+function joinSpans(spans: readonly Span[]): Span[] {
   const joined: [number, number][] = [];
   for (const [first, last] of spans.toSorted((a, b) => a[0] - b[0])) {
     const before = joined.at(-1);

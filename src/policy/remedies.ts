@@ -118,7 +118,7 @@ export function remedyForMoment(rule: string, ended: boolean, added: string): st
 }
 
 /** For a peer that is a client by its address, with credentials that were not accepted. */
-export function remedyForRejected(client: ClientConfig): string {
+function remedyForRejected(client: ClientConfig): string {
   return `show credentials that are accepted: a rule for ${client.name} would let the peer in without them`;
 }
 

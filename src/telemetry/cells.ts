@@ -41,7 +41,7 @@ export interface PolicyFacts {
 }
 
 /** Maximum number of series of rules that end: a file may have thousands, and each series costs money. */
-export const MAX_RULE_ENDS = 100;
+const MAX_RULE_ENDS = 100;
 
 /** A form, or `-` for a request whose form was not known. */
 export type FormName = Form | '-';
