@@ -199,13 +199,14 @@ export interface CircuitCounts {
   readonly refusing: number;
 }
 
-/** One sentence for each host and port whose requests are refused. */
+/** For each host and port whose requests are refused. Without requests none is: only a request tries again. */
 export function warnOfCircuits(views: readonly CircuitsView[]): string[] {
   return views
     .filter(({ refuses }) => refuses)
     .map(({ destination, host, port, carries, addresses }) => {
       const since = addresses.flatMap((one) => one.since ?? []).toSorted()[0] ?? '-';
       const reasons = addresses.map(({ address, reason }) => `${address}: ${reason}`).join('; ');
-      return `Requests to ${destination} (${carries}, ${formatAuthority(host, port)}) are refused with circuit-open since ${since}: every address has failed (${reasons}).`;
+      const due = addresses.some(({ state }) => state === 'due');
+      return `Requests to ${destination} (${carries}, ${formatAuthority(host, port)}) ${due ? 'have been' : 'are'} refused with circuit-open since ${since}: every address has failed (${reasons}).${due ? ' The next one tries again.' : ''}`;
     });
 }

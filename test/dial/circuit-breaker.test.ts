@@ -138,7 +138,9 @@ t.test('seen from outside', async (t) => {
   fail(B);
   shut(C);
   t.strictSame(breaker.counts().get('eco'), { open: 3, refusing: 1 });
-  t.match(breaker.warnings(), [/^Requests to eco \(tunnel, eco\.test:443\) are refused with circuit-open since .*: every address has failed \(10\.0\.0\.1: ECONNREFUSED; /]);
+  t.match(breaker.warnings(), [/^Requests to eco \(tunnel, eco\.test:443\) are refused with circuit-open since .*: every address has failed \(10\.0\.0\.1: ECONNREFUSED; .*\)\.$/]);
+  clock.now += 1_101;
+  t.match(breaker.warnings(), [/^Requests to eco \(tunnel, eco\.test:443\) have been refused with circuit-open since .*\)\. The next one tries again\.$/], 'no request has come since the pause');
 });
 
 t.test('forgotten after a while, and no more remembered than there is room for', async (t) => {

@@ -14,18 +14,20 @@ import { leavingNothing } from './scenes/cleaning.ts';
 import { tellStory } from './story.ts';
 import { SERVICE } from './topology.ts';
 
-const USAGE = `npm run lab -- [--keep] [--only TEXT] [--required]
+const USAGE = `npm run lab -- [--keep] [--only TEXT] [--empty] [--required]
   --keep       leave everything running after the story, until Ctrl-C
   --only TEXT  play only scenes with that in their title
+  --empty      play no scene
   --required   where the lab cannot be built, fail instead of doing nothing
 `;
 const OPTIONS = {
   keep: { type: 'boolean', default: false },
   only: { type: 'string', default: '' },
+  empty: { type: 'boolean', default: false },
   required: { type: 'boolean', default: false },
 } as const satisfies ParseArgsConfig['options'];
 
-const { keep, only, required } = readOptions(OPTIONS, USAGE);
+const { keep, only, empty, required } = readOptions(OPTIONS, USAGE);
 const obstacle = findObstacle();
 if (obstacle !== null) leave(`The lab was not built: ${obstacle}\n`, required ? 1 : 0);
 
@@ -40,7 +42,7 @@ const narrator = createNarrator({
   write,
   evidence: () => cast.nodes.map((node) => [`the log of ${node.name} ends:`, ...node.tail(4)].join('\n')).join('\n'),
 });
-await narrator.play(chooseByName(tellStory(cast), only, ({ title }) => title, USAGE));
+if (!empty) await narrator.play(chooseByName(tellStory(cast), only, ({ title }) => title, USAGE));
 
 if (keep) {
   write('\nThe lab stays until Ctrl-C.\n');

@@ -63,7 +63,7 @@ export function leavingNothing(before: Snapshot): Scene {
 
 /** Resolves once it has been built; it plays no scene, and stays. */
 async function startLab(): Promise<{ child: ChildProcess; pid: number }> {
-  const child = spawn(process.execPath, [LAB, '--keep', '--only', 'no scene'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [LAB, '--keep', '--empty'], { stdio: ['ignore', 'pipe', 'pipe'] });
   await watch(child, 'the other lab').line((line) => line.startsWith('The lab stays'));
   return { child, pid: child.pid ?? 0 };
 }
