@@ -120,9 +120,6 @@ try() {
     flock 9
     try_demo
   ) 9>"$lock"
-  npm run test:full -- --timeout=300 test/policy/decide.test.ts
-  # As in a fresh clone: what the command before has built is gone.
-  rm -r .tap
   npm test -- --timeout=300 test/policy/decide.test.ts test/integration/tunnel.test.ts
   (cd docs/clients && npx eco-egress check --config ../../deploy/config/egress.yaml >/dev/null)
   # What others link into node_modules/.bin runs on the `node` that is there, which is made after installing.
