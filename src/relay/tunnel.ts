@@ -248,8 +248,7 @@ export class Tunnel {
       resetSocket(this[side]);
       return;
     }
-    // A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream.
-    const done = side === 'client' && this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
+    const done = side === 'client' && (this.#clientEnded || this.#delivered);
     if (!done && this.#fault === null && !this.#unanswered) {
       const lost = side === 'upstream' ? lostFault(error) : null;
       this.#fault = lost ?? new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
@@ -275,6 +274,22 @@ export class Tunnel {
     this.client[kTunnel] = this.upstream[kTunnel] = undefined;
     if (this.#unanswered) this.#fault ??= new Fault('upstream-cut', 'the upstream closed the connection before it answered');
     this.#owner.onTunnelEnd(this.#fault, this.#closedBy);
+  }
+
+  /** A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream. */
+  get #clientEnded(): boolean {
+    return this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
+  }
+
+  /**
+   * The upstream has ended, and the system has accepted everything for both sides.
+   * A client that closes then resets the connection if it leaves the upstream's
+   * last bytes unread, as Python and Perl leave the close_notify of TLS.
+   */
+  get #delivered(): boolean {
+    return (
+      this.upstream.readableEnded && this.client.writableEnded && this.client.writableLength === 0 && this.upstream.writableLength === 0
+    );
   }
 
   /** The upstream has ended first, and has sent nothing for what the client sent: whatever follows, the client has no answer. */
@@ -405,7 +420,9 @@ export class Tunnel {
     this.#parting = other;
     resetSocket(this[gone]);
     const socket = this[other];
-    if (this.record[gone === 'client' ? 'bytesSent' : 'bytesReceived'] === 0) {
+    // It has nothing to read, or has closed its own direction and is on its way out: a connection that waits holds a port.
+    const waits = gone === 'client' ? this.record.bytesSent > 0 && !this.#delivered : this.record.bytesReceived > 0;
+    if (!waits) {
       resetSocket(socket);
       return;
     }

@@ -146,7 +146,7 @@ t.test('an upstream that ends instead of answering has failed, however it ends a
       upstream.socket.end('an answer');
       await once(client.socket, 'end');
       client.socket.resetAndDestroy();
-    }, { code: 'client-closed', closedBy: 'client' }, false],
+    }, { code: 'ok', closedBy: 'upstream' }, false],
   ];
   for (const [what, asked, act, expected, failed] of table) {
     const already = lab.log.length;

@@ -417,3 +417,30 @@ t.test('a client that ends and then goes has ended the tunnel in order', async (
   t.same(await bench.ending, { fault: null, closedBy: 'client' });
   bench.upstream.socket.destroy();
 });
+
+t.test('a client that resets when the upstream has ended and has everything is satisfied, and no port waits for it', async (t) => {
+  for (const early of [false, true]) {
+    const bench = await setUpTunnel(t);
+    stopTime(t);
+    bench.tunnel(null).start(null);
+    bench.client.send('a question');
+    await bench.upstream.until('a question');
+    bench.upstream.send('an answer');
+    await bench.client.until('an answer');
+    // Not yet ended: it may wait for more, so it has its time to read what came before the reset.
+    if (early) bench.client.socket.resetAndDestroy();
+    else {
+      bench.upstream.socket.end();
+      await once(bench.client.socket, 'end');
+      bench.client.socket.resetAndDestroy();
+    }
+    if (early) {
+      for (let turn = 0; turn < 20; turn += 1) await setImmediate();
+      t.notOk(bench.inner.upstream.destroyed);
+      mock.timers.tick(1_000);
+    }
+    t.equal((await bench.upstream.ended).how, 'reset');
+    t.match(await bench.ending, early ? { fault: { code: 'client-closed' }, closedBy: 'client' } : { fault: null, closedBy: 'upstream' });
+    mock.timers.reset();
+  }
+});
