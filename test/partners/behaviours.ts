@@ -239,6 +239,7 @@ const lifetimes: readonly Behaviour[] = [
       }),
       expected: ok,
       mayFail: 0.01,
+      onlyInFull: most === 2,
     },
     {
       name: `closes after ${most} answers to GET without saying so`,
