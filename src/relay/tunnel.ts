@@ -130,6 +130,8 @@ export class Tunnel {
   #lasting = false;
   #fault: Fault | null = null;
   #closedBy: ClosedBy = '-';
+  /** Which sides have ended their direction in order. A reset that Node took for an end does not count. */
+  readonly #hasEnded = { client: false, upstream: false };
   #open = 2;
   /** Set as long as the client's bytes are inspected; afterwards a chunk costs only this check. */
   #looking = true;
@@ -227,7 +229,12 @@ export class Tunnel {
   /** One direction is complete; the other continues. */
   ended(by: Side): void {
     // If it is errored, that is no end, and 'error' follows.
-    if (this.#parting !== null || this[by].errored !== null) return;
+    if (this[by].errored !== null) return;
+    this.#hasEnded[by] = true;
+    if (this.#parting !== null) {
+      if (this.#parting === by && !this.#waits(by)) resetSocket(this[by]);
+      return;
+    }
     if (this.#closedBy === '-') this.#closedBy = by;
     // Held bytes will not become complete.
     if (by === 'client' && this.#limit !== null && this.#opening !== null && this.#fault === null) {
@@ -248,8 +255,7 @@ export class Tunnel {
       resetSocket(this[side]);
       return;
     }
-    const done = side === 'client' && (this.#clientEnded || this.#delivered);
-    if (!done && this.#fault === null && !this.#unanswered) {
+    if (!this.#isDone(side) && this.#fault === null && !this.#unanswered) {
       const lost = side === 'upstream' ? lostFault(error) : null;
       this.#fault = lost ?? new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
       this.#closedBy = lost === null ? side : 'proxy';
@@ -276,20 +282,20 @@ export class Tunnel {
     this.#owner.onTunnelEnd(this.#fault, this.#closedBy);
   }
 
-  /** A client that ends its own direction and then closes is satisfied: programs close without waiting (curl). An end that was none has not ended the upstream. */
-  get #clientEnded(): boolean {
-    return this.client.readableEnded && !(this.client.errored !== null && this.upstream.writable);
+  /**
+   * Whether a side that breaks was through with the tunnel. One that had ended its own direction was: programs close
+   * without waiting (curl), and then answer what still comes, such as the client's close_notify, with a reset. So was a
+   * client to which the end of the upstream has been sent: Python and Perl leave the close_notify of the upstream unread,
+   * which makes their close a reset.
+   */
+  #isDone(side: Side): boolean {
+    return this.#hasEnded[side] || (side === 'client' && this.#hasEnded.upstream && isSent(this.client) && isSent(this.upstream));
   }
 
-  /**
-   * The upstream has ended, and the system has accepted everything for both sides.
-   * A client that closes then resets the connection if it leaves the upstream's
-   * last bytes unread, as Python and Perl leave the close_notify of TLS.
-   */
-  get #delivered(): boolean {
-    return (
-      this.upstream.readableEnded && this.client.writableEnded && this.client.writableLength === 0 && this.upstream.writableLength === 0
-    );
+  /** Whether a side whose other one is gone has time to read: a reset overtakes what has been sent to it. An upstream that has ended is about to close, and its connection holds a port. */
+  #waits(side: Side): boolean {
+    if (side === 'client') return this.record.bytesReceived > 0;
+    return this.record.bytesSent > 0 && !(this.#hasEnded.upstream && isSent(this.upstream));
   }
 
   /** The upstream has ended first, and has sent nothing for what the client sent: whatever follows, the client has no answer. */
@@ -420,9 +426,7 @@ export class Tunnel {
     this.#parting = other;
     resetSocket(this[gone]);
     const socket = this[other];
-    // It has nothing to read, or has closed its own direction and is on its way out: a connection that waits holds a port.
-    const waits = gone === 'client' ? this.record.bytesSent > 0 && !this.#delivered : this.record.bytesReceived > 0;
-    if (!waits) {
+    if (!this.#waits(other)) {
       resetSocket(socket);
       return;
     }
@@ -548,6 +552,11 @@ export class Tunnel {
   }
 }
 
+/** Whether the system has accepted everything for this side. */
+function isSent(socket: TunnelSocket): boolean {
+  return socket.writableLength === 0;
+}
+
 function isStill(socket: TunnelSocket): boolean {
-  return socket.writableLength === 0 && socket.readableLength === 0 && !socket.isPaused();
+  return isSent(socket) && socket.readableLength === 0 && !socket.isPaused();
 }

@@ -1,7 +1,7 @@
 /** CONNECT: what passes before, during and at the end of a tunnel. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ECO, type Lab, startLab } from '../support/lab.ts';
 import { fill } from '../support/fill.ts';
@@ -146,6 +146,17 @@ t.test('an upstream that ends instead of answering has failed, however it ends a
       upstream.socket.end('an answer');
       await once(client.socket, 'end');
       client.socket.resetAndDestroy();
+    }, { code: 'ok', closedBy: 'upstream' }, false],
+    // As Java does: a close_notify of TLS for a partner that has closed already.
+    ['has closed with an answer before the client says that it ends', 'a question', async ({ client, upstream }) => {
+      upstream.socket.end('an answer');
+      await once(client.socket, 'end');
+      upstream.socket.destroy();
+      for (const word of ['close', 'notify']) {
+        client.send(word);
+        await delay(20);
+      }
+      client.socket.end();
     }, { code: 'ok', closedBy: 'upstream' }, false],
   ];
   for (const [what, asked, act, expected, failed] of table) {
