@@ -255,10 +255,13 @@ export class Tunnel {
       resetSocket(this[side]);
       return;
     }
-    if (!this.#isDone(side) && this.#fault === null && !this.#unanswered) {
-      const lost = side === 'upstream' ? lostFault(error) : null;
-      this.#fault = lost ?? new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
-      this.#closedBy = lost === null ? side : 'proxy';
+    const lost = lostFault(error);
+    // A side that the system gave up has closed nothing, and may not have received what the system accepted for it.
+    if ((lost !== null || !this.#isDone(side)) && this.#fault === null && !this.#unanswered) {
+      const silent = side === 'upstream' ? lost : null;
+      this.#fault =
+        silent ?? new Fault(side === 'client' ? 'client-closed' : 'upstream-cut', `${side}: ${error.message}`, { cause: error });
+      this.#closedBy = silent === null ? side : 'proxy';
     }
     if (this.#closedBy === '-') this.#closedBy = side;
     this.#partFrom(side);

@@ -254,7 +254,7 @@ function cpu(work: () => void): number {
 const fill = (piece: string, length: number): string => piece.repeat(Math.ceil(length / piece.length)).slice(0, length);
 
 /** How many times the CPU of the short texts the long one takes; 0: so little that it does not matter. */
-function compare(read: (text: string) => void, short: string, long: string, rounds = MANY): number {
+function compare(read: (text: string) => void, short: string, long: string): number {
   const readShort = (): void => {
     for (let i = 0; i < TIMES; i += 1) read(short);
   };
@@ -268,7 +268,7 @@ function compare(read: (text: string) => void, short: string, long: string, roun
   if (ofLong < MOST * ofShort) return 0;
   // Looks slow: once more, for so long that neither the compiler nor the garbage of one of them decides. Where the system
   // counts CPU time coarsely, the short ones may seem to have taken none.
-  const [ofMany, ofManyLong] = measure(readShort, readLong, Math.ceil(LONG_ENOUGH / Math.max(ofShort, NOTHING / TIMES)), rounds);
+  const [ofMany, ofManyLong] = measure(readShort, readLong, Math.ceil(LONG_ENOUGH / Math.max(ofShort, NOTHING / TIMES)), MANY);
   return ofManyLong / ofMany;
 }
 
@@ -302,11 +302,11 @@ t.test('each reader, with each filling', async (t) => {
 
 t.test('a quadratic reader is found', async (t) => {
   const blanks = (length: number): string => `${' '.repeat(length)}x`;
-  t.ok(compare((text) => text.replace(/ +$/, ''), blanks(SHORT / 4), blanks(SHORT * TIMES / 4), FEW) > MOST);
+  t.ok(compare((text) => text.replace(/ +$/, ''), blanks(SHORT / 4), blanks(SHORT * TIMES / 4)) > MOST);
   const copies = (text: string): void => {
     let list: string[] = [];
     for (const character of text) list = [...list, character];
   };
-  t.ok(compare(copies, 'a'.repeat(SHORT / 8), 'a'.repeat(SHORT * TIMES / 8), FEW) > MOST);
+  t.ok(compare(copies, 'a'.repeat(SHORT / 8), 'a'.repeat(SHORT * TIMES / 8)) > MOST);
   t.notOk(compare((text) => text.trim(), blanks(SHORT), blanks(SHORT * TIMES)) > MOST, 'a linear one is not');
 });

@@ -218,6 +218,25 @@ t.test('a side that the system gave up has closed nothing', async (t) => {
   }
 });
 
+t.test('nor has one that had ended, or had been sent the end', async (t) => {
+  const lost = Object.assign(new Error('read ETIMEDOUT'), { code: 'ETIMEDOUT' });
+  for (const first of ['client', 'upstream'] as const) {
+    for (const side of ['client', 'upstream'] as const) {
+      const bench = await setUpAnswered(t);
+      bench[first].socket.end();
+      await once(bench[first === 'client' ? 'upstream' : 'client'].socket, 'end');
+      bench.inner[side].destroy(lost);
+      // The other one has its second.
+      while (!bench.inner[side].closed) await setImmediate();
+      // Its error is emitted only then.
+      await setImmediate();
+      mock.timers.tick(1_000);
+      t.match(await bench.ending, side === 'client' ? { fault: { code: 'client-closed' }, closedBy: 'client' } : { fault: { code: 'upstream-silent' }, closedBy: 'proxy' }, `the ${first} ends, the ${side} is lost`);
+      mock.timers.reset();
+    }
+  }
+});
+
 /** A client that reads only after the gate has opened, in a thread of its own: also while this one stands still. */
 const READ_BEHIND_GATE = `
   const { workerData: { port, gate }, parentPort } = require('node:worker_threads');
